@@ -1,0 +1,357 @@
+//! A batch: records of exactly one source of exactly one stream, whose ranges join without a gap. It is what an agent
+//! sends, a gateway queues, the journal stores and a leg reads; bodies lie in one buffer so that nobody copies records.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::id::{Incarnation, StreamId};
+use crate::provenance::{ORDINAL_MAX, Range, SourceId};
+use crate::wire;
+
+/// What a journal record is. All but events and pressed-back ones have an empty body, and readers skip them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An event.
+    Event,
+    /// A mark of bytes that the agent dropped by the stream's own policy.
+    Mark,
+    /// The end of a source: nothing will follow this ordinal.
+    End,
+    /// A heartbeat: time goes on although nothing is sent.
+    Heartbeat,
+    /// An event that was pressed back into its topic.
+    PressedBack,
+}
+
+impl Kind {
+    /// The letter that stands for it in headers and batches.
+    pub fn letter(self) -> u8 {
+        match self {
+            Kind::Event => b'e',
+            Kind::Mark => b'm',
+            Kind::End => b'z',
+            Kind::Heartbeat => b'h',
+            Kind::PressedBack => b'p',
+        }
+    }
+
+    /// The kind of a letter.
+    pub fn from_letter(letter: u8) -> Option<Self> {
+        match letter {
+            b'e' => Some(Kind::Event),
+            b'm' => Some(Kind::Mark),
+            b'z' => Some(Kind::End),
+            b'h' => Some(Kind::Heartbeat),
+            b'p' => Some(Kind::PressedBack),
+            _ => None,
+        }
+    }
+}
+
+/// One record of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What it is.
+    pub kind: Kind,
+    /// Which part of the batch's source it is.
+    pub range: Range,
+    /// Event time in ms since 1970, where a protocol or producer states one.
+    pub event_time_ms: Option<i64>,
+    /// The event's own bytes.
+    pub body: Bytes,
+}
+
+/// A batch that has been checked: its columns agree with one another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// The stream of all records.
+    pub stream: StreamId,
+    /// The stream's life.
+    pub incarnation: Incarnation,
+    /// The source of all records.
+    pub source: SourceId,
+    /// What all records together cover.
+    pub range: Range,
+    columns: Columns,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Columns {
+    range_lengths: Vec<u32>,
+    body_lengths: Vec<u32>,
+    kinds: Bytes,
+    bodies: Bytes,
+    event_times_ms: Vec<i64>,
+}
+
+/// Why a wire batch is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// The stream's id is malformed.
+    #[error(transparent)]
+    Stream(#[from] crate::id::NameError),
+    /// The source is not 12 bytes.
+    #[error("source has {0} bytes, not 12")]
+    Source(usize),
+    /// A column's length is not the number of records.
+    #[error("column {column} has {found} entries for {records} records")]
+    Column {
+        /// The column's name.
+        column: &'static str,
+        /// Its entries.
+        found: usize,
+        /// Records in the batch.
+        records: usize,
+    },
+    /// Body lengths do not add up to the bodies.
+    #[error("body lengths add up to {stated} bytes, {found} are there")]
+    Bodies {
+        /// The sum of the lengths.
+        stated: u64,
+        /// Bytes in the batch.
+        found: u64,
+    },
+    /// An unknown kind.
+    #[error("record {0} has an unknown kind")]
+    Kind(usize),
+    /// A range past the bound of ordinals.
+    #[error("ranges end at {0}, past the bound of 2^48")]
+    Ordinal(u64),
+    /// No record at all.
+    #[error("the batch is empty")]
+    Empty,
+}
+
+impl Batch {
+    /// Records, marks included.
+    pub fn len(&self) -> usize {
+        self.columns.range_lengths.len()
+    }
+
+    /// Never true of a checked batch; here because `len` is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of all bodies: what limits on bytes count.
+    pub fn body_bytes(&self) -> usize {
+        self.columns.bodies.len()
+    }
+
+    /// Length of the longest body.
+    pub fn body_bytes_longest(&self) -> usize {
+        self.columns.body_lengths.iter().copied().max().unwrap_or(0) as usize
+    }
+
+    /// The records in order. Bodies share the batch's buffer.
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        let columns = &self.columns;
+        let (mut start, mut body) = (self.range.start, 0);
+        (0..self.len()).map(move |i| {
+            let range = Range::new(start, start + u64::from(columns.range_lengths[i]));
+            let body_end = body + columns.body_lengths[i] as usize;
+            let record = Record {
+                kind: columns.kinds.get(i).copied().and_then(Kind::from_letter).unwrap_or(Kind::Event),
+                range,
+                event_time_ms: columns.event_times_ms.get(i).copied().filter(|ms| *ms != 0),
+                body: columns.bodies.slice(body..body_end),
+            };
+            (start, body) = (range.end, body_end);
+            record
+        })
+    }
+
+    /// The batch as it travels.
+    pub fn to_wire(&self) -> wire::v1::Batch {
+        let columns = self.columns.clone();
+        wire::v1::Batch {
+            stream: self.stream.to_string(),
+            incarnation: self.incarnation.0,
+            source: Bytes::copy_from_slice(self.source.as_bytes()),
+            start: self.range.start,
+            range_lengths: columns.range_lengths,
+            body_lengths: columns.body_lengths,
+            kinds: columns.kinds,
+            bodies: columns.bodies,
+            event_times_ms: columns.event_times_ms,
+        }
+    }
+
+    /// Checks a batch that has travelled. Work is bounded by the message's own size.
+    pub fn from_wire(wire: wire::v1::Batch) -> Result<Self, BatchError> {
+        let stream = wire.stream.parse()?;
+        let source = SourceId::from_bytes(&wire.source).ok_or(BatchError::Source(wire.source.len()))?;
+        let columns = Columns {
+            range_lengths: wire.range_lengths,
+            body_lengths: wire.body_lengths,
+            kinds: wire.kinds,
+            bodies: wire.bodies,
+            event_times_ms: wire.event_times_ms,
+        };
+        columns.check()?;
+        let length: u64 = columns.range_lengths.iter().copied().map(u64::from).sum();
+        let end = wire.start.saturating_add(length);
+        if end > ORDINAL_MAX {
+            return Err(BatchError::Ordinal(end));
+        }
+        let range = Range::new(wire.start, end);
+        Ok(Self { stream, incarnation: Incarnation(wire.incarnation), source, range, columns })
+    }
+}
+
+impl Columns {
+    fn check(&self) -> Result<(), BatchError> {
+        let records = self.range_lengths.len();
+        if records == 0 {
+            return Err(BatchError::Empty);
+        }
+        let fits = |column, found: usize, may_be_absent: bool| match found {
+            0 if may_be_absent => Ok(()),
+            found if found == records => Ok(()),
+            found => Err(BatchError::Column { column, found, records }),
+        };
+        fits("body_lengths", self.body_lengths.len(), false)?;
+        fits("kinds", self.kinds.len(), true)?;
+        fits("event_times_ms", self.event_times_ms.len(), true)?;
+        if let Some(unknown) = self.kinds.iter().position(|letter| Kind::from_letter(*letter).is_none()) {
+            return Err(BatchError::Kind(unknown));
+        }
+        let stated: u64 = self.body_lengths.iter().copied().map(u64::from).sum();
+        let found = self.bodies.len() as u64;
+        if stated == found { Ok(()) } else { Err(BatchError::Bodies { stated, found }) }
+    }
+}
+
+/// Gathers records of one source into a batch.
+#[derive(Debug, Default)]
+pub struct BatchBuilder {
+    start: u64,
+    end: u64,
+    range_lengths: Vec<u32>,
+    body_lengths: Vec<u32>,
+    kinds: BytesMut,
+    bodies: BytesMut,
+    event_times_ms: Vec<i64>,
+}
+
+impl BatchBuilder {
+    /// A builder whose first record's range begins at `start`.
+    pub fn new(start: u64) -> Self {
+        Self { start, end: start, ..Self::default() }
+    }
+
+    /// Adds a record whose range runs from the end of the previous one to `range_end`.
+    pub fn push(&mut self, kind: Kind, range_end: u64, event_time_ms: Option<i64>, body: &[u8]) {
+        debug_assert!(range_end >= self.end);
+        let records = self.range_lengths.len();
+        if kind != Kind::Event && self.kinds.is_empty() {
+            self.kinds.resize(records, Kind::Event.letter());
+        }
+        if kind != Kind::Event || !self.kinds.is_empty() {
+            self.kinds.extend_from_slice(&[kind.letter()]);
+        }
+        if event_time_ms.is_some() && self.event_times_ms.is_empty() {
+            self.event_times_ms.resize(records, 0);
+        }
+        if event_time_ms.is_some() || !self.event_times_ms.is_empty() {
+            self.event_times_ms.push(event_time_ms.unwrap_or(0));
+        }
+        self.range_lengths.push((range_end - self.end) as u32);
+        self.body_lengths.push(body.len() as u32);
+        self.bodies.extend_from_slice(body);
+        self.end = range_end;
+    }
+
+    /// Records so far.
+    pub fn len(&self) -> usize {
+        self.range_lengths.len()
+    }
+
+    /// Whether there is no record yet.
+    pub fn is_empty(&self) -> bool {
+        self.range_lengths.is_empty()
+    }
+
+    /// Bytes of bodies so far.
+    pub fn body_bytes(&self) -> usize {
+        self.bodies.len()
+    }
+
+    /// Where the next record's range begins.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The batch, and a builder that goes on where it ends. `None` if no record was added.
+    pub fn take(&mut self, stream: &StreamId, incarnation: Incarnation, source: SourceId) -> Option<Batch> {
+        if self.is_empty() {
+            return None;
+        }
+        let next = Self::new(self.end);
+        let done = std::mem::replace(self, next);
+        let columns = Columns {
+            range_lengths: done.range_lengths,
+            body_lengths: done.body_lengths,
+            kinds: done.kinds.freeze(),
+            bodies: done.bodies.freeze(),
+            event_times_ms: done.event_times_ms,
+        };
+        let range = Range::new(done.start, done.end);
+        Some(Batch { stream: stream.clone(), incarnation, source, range, columns })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch() -> Batch {
+        let mut builder = BatchBuilder::new(10);
+        builder.push(Kind::Event, 14, None, b"abc");
+        builder.push(Kind::Mark, 20, None, b"");
+        builder.push(Kind::Event, 22, Some(-5), b"d");
+        builder.take(&"a.b.c".parse().unwrap(), Incarnation(7), SourceId::derive(1, &[])).unwrap()
+    }
+
+    #[test]
+    fn records_survive_the_wire() {
+        let sent = batch();
+        let taken = Batch::from_wire(sent.to_wire()).unwrap();
+        assert_eq!(taken, sent);
+        let records: Vec<_> = taken.records().collect();
+        let expected = |kind, start, end, event_time_ms, body: &'static str| Record {
+            kind,
+            range: Range::new(start, end),
+            event_time_ms,
+            body: body.into(),
+        };
+        assert_eq!(
+            records,
+            [
+                expected(Kind::Event, 10, 14, None, "abc"),
+                expected(Kind::Mark, 14, 20, None, ""),
+                expected(Kind::Event, 20, 22, Some(-5), "d"),
+            ]
+        );
+    }
+
+    #[test]
+    fn disagreeing_columns_are_refused() {
+        type Damage = fn(&mut wire::v1::Batch);
+        let damages: [(&str, Damage); 7] = [
+            ("empty", |b| {
+                *b = wire::v1::Batch { stream: "a.b.c".into(), source: b.source.clone(), ..Default::default() }
+            }),
+            ("stream", |b| b.stream = "../x".into()),
+            ("source", |b| b.source = Bytes::from_static(b"short")),
+            ("bodies", |b| b.body_lengths[0] = u32::MAX),
+            ("column", |b| b.event_times_ms.push(1)),
+            ("kind", |b| b.kinds = Bytes::from_static(b"e?e")),
+            ("ordinal", |b| b.start = u64::MAX - 1),
+        ];
+        for (name, damage) in damages {
+            let mut wire = batch().to_wire();
+            damage(&mut wire);
+            assert!(Batch::from_wire(wire).is_err(), "{name} was taken");
+        }
+    }
+}

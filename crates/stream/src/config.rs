@@ -1,0 +1,320 @@
+//! What a user wants of its stream: the one configuration that admin keeps and every role watches.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Incarnation, StreamId, TopicName};
+use crate::limits;
+
+/// A stream as its user writes it. The id names department, project and business.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamSpec {
+    /// `department.project.business`.
+    pub id: StreamId,
+    /// Who is served first when a producer is shared.
+    #[serde(default)]
+    pub priority: Level,
+    /// How much depends on the stream; important ones get hosts and lanes of their own.
+    #[serde(default)]
+    pub importance: Level,
+    /// What the data is worth to the business; kept for its owners and for retention decisions.
+    #[serde(default)]
+    pub value: Level,
+    /// The stream's topic; no two streams share one. Default: the stream's id.
+    #[serde(default)]
+    pub topic: Option<TopicName>,
+    /// How the bytes of a record are read by the job.
+    #[serde(default)]
+    pub format: Format,
+    /// Where records come from. HTTP and gRPC at the gateway are always open to a stream.
+    #[serde(default)]
+    pub inputs: Vec<Input>,
+    /// Where the job delivers. Each `INSERT INTO` of the job names one.
+    #[serde(default = "default_sinks")]
+    pub sinks: Vec<SinkSpec>,
+    /// The job in Flink SQL: source DDL and one or more `INSERT INTO ... SELECT`. Default: every record as it is.
+    #[serde(default)]
+    pub sql: Option<String>,
+    /// The stream's limits.
+    #[serde(default)]
+    pub limits: StreamLimits,
+}
+
+/// Low, normal or high.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Below the others.
+    Low,
+    /// As most.
+    #[default]
+    Normal,
+    /// Above the others.
+    High,
+}
+
+impl Level {
+    /// Its share of a producer beside others: 1, 2 or 4.
+    pub fn weight(self) -> u32 {
+        match self {
+            Level::Low => 1,
+            Level::Normal => 2,
+            Level::High => 4,
+        }
+    }
+}
+
+/// How a record's bytes are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// One column: the bytes as text.
+    #[default]
+    Raw,
+    /// A JSON object a record.
+    Json,
+}
+
+/// Where an agent collects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Input {
+    /// Lines of growing files.
+    File {
+        /// Glob patterns of absolute paths.
+        paths: Vec<String>,
+    },
+}
+
+/// Where a leg delivers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkSpec {
+    /// The table name that the job inserts into.
+    pub name: String,
+    /// The destination.
+    #[serde(flatten)]
+    pub kind: SinkKind,
+}
+
+/// The destinations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum SinkKind {
+    /// Parquet files, partitioned by event time (dt, hour).
+    Files {
+        /// The folder. Default: `out/<stream>/<sink>` under the data directory.
+        #[serde(default)]
+        path: Option<PathBuf>,
+    },
+}
+
+fn default_sinks() -> Vec<SinkSpec> {
+    vec![SinkSpec { name: "files".into(), kind: SinkKind::Files { path: None } }]
+}
+
+/// Limits of one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamLimits {
+    /// Longest record.
+    pub record_bytes_max: usize,
+    /// Bytes queued in a gateway.
+    pub queue_bytes_max: usize,
+    /// How long the journal keeps records.
+    pub retention_seconds: u64,
+    /// How many bytes the journal keeps.
+    pub retention_bytes: u64,
+    /// Whether retention waits for live jobs. If not, what a job loses is counted and alarmed.
+    pub retention_waits: bool,
+    /// How often a leg commits.
+    pub checkpoint_ms: u64,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self {
+            record_bytes_max: limits::RECORD_BYTES_MAX,
+            queue_bytes_max: limits::QUEUE_BYTES_MAX,
+            retention_seconds: limits::RETENTION.as_secs(),
+            retention_bytes: limits::RETENTION_BYTES,
+            retention_waits: true,
+            checkpoint_ms: limits::CHECKPOINT.as_millis() as u64,
+        }
+    }
+}
+
+/// A stream as the roles see it: what the user wrote, checked, with the life and version that admin gave it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamConfig {
+    /// One life of the stream.
+    pub incarnation: Incarnation,
+    /// Counts the changes of this stream, from 1.
+    pub version: u64,
+    /// What the user wrote.
+    pub spec: StreamSpec,
+}
+
+/// The table that a job without SQL reads, and its one column.
+const DEFAULT_SQL_RAW: &str =
+    "CREATE TABLE records (line STRING) WITH ('format' = 'raw');\nINSERT INTO {sink} SELECT line FROM records;\n";
+
+impl StreamConfig {
+    /// The topic's key in the journal: name and life, so that a stream created anew starts an empty topic.
+    pub fn topic_key(&self) -> String {
+        format!("{}@{}", self.topic(), self.incarnation)
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> TopicName {
+        self.spec.topic.clone().unwrap_or_else(|| TopicName::from(&self.spec.id))
+    }
+
+    /// The job's text, the default written out.
+    pub fn sql(&self) -> String {
+        let each_line = |sink: &SinkSpec| DEFAULT_SQL_RAW.replace("{sink}", &sink.name);
+        self.spec.sql.clone().unwrap_or_else(|| self.spec.sinks.first().map(each_line).unwrap_or_default())
+    }
+}
+
+/// All streams at one version of the metadata: what a role watches and keeps as its last good copy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Grows with every change of any stream.
+    pub version: u64,
+    /// The streams by id.
+    pub streams: BTreeMap<StreamId, StreamConfig>,
+}
+
+/// Why a spec was refused; each names the field and the mend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// No sink.
+    #[error("stream {0}: sinks is empty; name at least one")]
+    NoSink(StreamId),
+    /// A sink's name is no SQL identifier or stands twice.
+    #[error("stream {0}: sink name {1:?} must be unique and of the form [a-z][a-z0-9_]*, 1 to 32 characters")]
+    SinkName(StreamId, String),
+    /// A path pattern is not absolute.
+    #[error("stream {0}: input path {1:?} must be absolute")]
+    Path(StreamId, String),
+    /// A limit outside its bounds.
+    #[error("stream {0}: {1} must be between {2} and {3}")]
+    Limit(StreamId, &'static str, u64, u64),
+    /// Text over its bound.
+    #[error("stream {0}: sql is longer than {1} bytes")]
+    SqlLength(StreamId, usize),
+}
+
+/// Longest job text.
+pub const SQL_BYTES_MAX: usize = 64 * 1024;
+
+impl StreamSpec {
+    /// A spec with every default, for `id`.
+    pub fn new(id: StreamId) -> Self {
+        Self {
+            id,
+            priority: Level::default(),
+            importance: Level::default(),
+            value: Level::default(),
+            topic: None,
+            format: Format::default(),
+            inputs: Vec::new(),
+            sinks: default_sinks(),
+            sql: None,
+            limits: StreamLimits::default(),
+        }
+    }
+
+    /// Checks all that can be checked without other streams or the SQL binder.
+    pub fn check(&self) -> Result<(), SpecError> {
+        self.check_sinks()?;
+        self.check_inputs()?;
+        self.check_limits()?;
+        match &self.sql {
+            Some(sql) if sql.len() > SQL_BYTES_MAX => Err(SpecError::SqlLength(self.id.clone(), SQL_BYTES_MAX)),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_sinks(&self) -> Result<(), SpecError> {
+        if self.sinks.is_empty() {
+            return Err(SpecError::NoSink(self.id.clone()));
+        }
+        for (i, sink) in self.sinks.iter().enumerate() {
+            let plain = sink.name.starts_with(|c: char| c.is_ascii_lowercase())
+                && sink.name.len() <= 32
+                && sink.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            if !plain || self.sinks[..i].iter().any(|other| other.name == sink.name) {
+                return Err(SpecError::SinkName(self.id.clone(), sink.name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_inputs(&self) -> Result<(), SpecError> {
+        let paths = self.inputs.iter().flat_map(|Input::File { paths }| paths);
+        match paths.into_iter().find(|path| !path.starts_with('/')) {
+            Some(path) => Err(SpecError::Path(self.id.clone(), path.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn check_limits(&self) -> Result<(), SpecError> {
+        let own = &self.limits;
+        let bounds: [(&'static str, u64, u64, u64); 5] = [
+            ("limits.record_bytes_max", own.record_bytes_max as u64, 1, limits::RECORD_BYTES_MAX as u64),
+            (
+                "limits.queue_bytes_max",
+                own.queue_bytes_max as u64,
+                limits::BATCH_BYTES_MAX as u64,
+                limits::GATEWAY_BYTES_MAX as u64,
+            ),
+            ("limits.retention_seconds", own.retention_seconds, 1, 366 * 24 * 3600),
+            ("limits.retention_bytes", own.retention_bytes, 1 << 20, 1 << 50),
+            ("limits.checkpoint_ms", own.checkpoint_ms, 100, 3_600_000),
+        ];
+        match bounds.iter().find(|(_, value, min, max)| value < min || value > max) {
+            Some((name, _, min, max)) => Err(SpecError::Limit(self.id.clone(), name, *min, *max)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(text: &str) -> Result<StreamSpec, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    #[test]
+    fn the_smallest_spec_gets_every_default() {
+        let spec = spec(r#"{"id": "a.b.c"}"#).unwrap();
+        assert_eq!(spec, StreamSpec::new("a.b.c".parse().unwrap()));
+        assert_eq!(spec.check(), Ok(()));
+        let config = StreamConfig { incarnation: Incarnation(1), version: 1, spec };
+        assert_eq!(config.topic_key(), "a.b.c@0000000000000001");
+        assert!(config.sql().contains("INSERT INTO files SELECT line"));
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<StreamConfig>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn what_a_spec_may_not_say_is_refused() {
+        for text in [r#"{"id": "a.b"}"#, r#"{"id": "a.b.c", "colour": 1}"#, r#"{"id": "a.b.c", "topic": "a/b"}"#] {
+            assert!(spec(text).is_err(), "{text} was taken");
+        }
+        for text in [
+            r#"{"id": "a.b.c", "sinks": []}"#,
+            r#"{"id": "a.b.c", "sinks": [{"name": "x y", "kind": "files"}]}"#,
+            r#"{"id": "a.b.c", "inputs": [{"kind": "file", "paths": ["relative/*"]}]}"#,
+            r#"{"id": "a.b.c", "limits": {"checkpoint_ms": 1}}"#,
+        ] {
+            assert!(spec(text).unwrap().check().is_err(), "{text} was taken");
+        }
+    }
+}

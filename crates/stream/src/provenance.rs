@@ -1,0 +1,276 @@
+//! Provenance: a record is identified by `(source, range)`, a pure function of the place it was read from.
+//!
+//! It travels as one ASCII header `il` of at most [`HEADER_BYTES_MAX`] bytes, readable with plain tools:
+//!
+//! ```text
+//! <kind><source>.<start>.<length>.<lap>[.<event time>]
+//! e01a2b3c4d5e6f708192a3b4c.1f4.64.0.1795420800000
+//! kind        one letter, see Kind
+//! source      24 hex digits: 7 of birth (minutes since 1970), 17 of hash
+//! start       first ordinal of the range        (hex)
+//! length      ordinals covered                  (hex)
+//! lap         times pressed back, 0 = first     (one hex digit)
+//! event time  ms since 1970, where one is stated (decimal: SQL can turn that into a time, but not hex)
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::Kind;
+
+/// Name of the header that carries provenance.
+pub const HEADER_NAME: &str = "il";
+/// Longest header. The parts' bounds below keep every header within it.
+pub const HEADER_BYTES_MAX: usize = 64;
+/// First ordinal that a source may not reach: 256 TiB of decompressed bytes.
+pub const ORDINAL_MAX: u64 = 1 << 48;
+/// How often a record can be pressed back.
+pub const LAP_MAX: u8 = 15;
+/// Latest and, negated, earliest event time in ms since 1970: the year 2286.
+pub const EVENT_TIME_MS_MAX: i64 = 9_999_999_999_999;
+
+const BIRTH_DIGITS: usize = 7;
+const BIRTH_MASK: u32 = (1 << (4 * BIRTH_DIGITS)) - 1;
+
+/// Something replayable that one collector reads for one stream. Its first 28 bits are its birth in minutes since
+/// 1970, the other 68 a hash of what makes it itself (see [`SourceId::derive`]).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SourceId([u8; 12]);
+
+impl SourceId {
+    /// The id of the source born at `birth_minutes` and made itself by `parts`: each part is hashed with its length,
+    /// so that no two lists of parts run into one another.
+    pub fn derive(birth_minutes: u32, parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let mut id = [0; 12];
+        hasher.finalize_xof().fill(&mut id);
+        let birth = (birth_minutes & BIRTH_MASK) << 4 | u32::from(id[3] & 0x0f);
+        id[..4].copy_from_slice(&birth.to_be_bytes());
+        Self(id)
+    }
+
+    /// Birth in minutes since 1970.
+    pub fn birth_minutes(&self) -> u32 {
+        u32::from_be_bytes([self.0[0], self.0[1], self.0[2], self.0[3]]) >> 4
+    }
+
+    /// The 12 bytes that travel in a batch.
+    pub fn as_bytes(&self) -> &[u8; 12] {
+        &self.0
+    }
+
+    /// The source named by `bytes`, if there are twelve of them.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for SourceId {
+    type Err = HeaderError;
+
+    fn from_str(text: &str) -> Result<Self, HeaderError> {
+        let bad = || HeaderError { text: text.to_owned(), what: "source is not 24 hex digits" };
+        if text.len() != 24 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(bad());
+        }
+        let mut id = [0; 12];
+        for (byte, digits) in id.iter_mut().zip(0..) {
+            let at = digits * 2;
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| bad())?;
+        }
+        Ok(Self(id))
+    }
+}
+
+impl TryFrom<String> for SourceId {
+    type Error = HeaderError;
+    fn try_from(text: String) -> Result<Self, HeaderError> {
+        text.parse()
+    }
+}
+
+impl From<SourceId> for String {
+    fn from(id: SourceId) -> String {
+        id.to_string()
+    }
+}
+
+/// Ordinals `[start, end)` of a source; decompressed bytes for files and spools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "(u64, u64)", into = "(u64, u64)")]
+pub struct Range {
+    /// First ordinal covered.
+    pub start: u64,
+    /// First ordinal not covered.
+    pub end: u64,
+}
+
+impl Range {
+    /// `[start, end)`.
+    pub fn new(start: u64, end: u64) -> Self {
+        debug_assert!(start <= end);
+        Self { start, end }
+    }
+
+    /// Ordinals covered.
+    pub fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether nothing is covered.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+}
+
+impl From<(u64, u64)> for Range {
+    fn from((start, end): (u64, u64)) -> Self {
+        Self { start, end: end.max(start) }
+    }
+}
+
+impl From<Range> for (u64, u64) {
+    fn from(range: Range) -> Self {
+        (range.start, range.end)
+    }
+}
+
+/// The header `il`: a record's provenance as it travels beside the record's own bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What the record is.
+    pub kind: Kind,
+    /// Where it was read.
+    pub source: SourceId,
+    /// Which part of the source it is.
+    pub range: Range,
+    /// How often it was pressed back, at most [`LAP_MAX`].
+    pub lap: u8,
+    /// Event time in ms since 1970, where a protocol or producer states one; within [`EVENT_TIME_MS_MAX`].
+    pub event_time_ms: Option<i64>,
+}
+
+/// A header that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("provenance header {text:?}: {what}")]
+pub struct HeaderError {
+    text: String,
+    what: &'static str,
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, source, range, lap, event_time_ms } = self;
+        write!(f, "{}{source}.{:x}.{:x}.{lap:x}", kind.letter() as char, range.start, range.len())?;
+        match event_time_ms {
+            Some(ms) => write!(f, ".{}", (*ms).clamp(-EVENT_TIME_MS_MAX, EVENT_TIME_MS_MAX)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Header {
+    type Err = HeaderError;
+
+    fn from_str(text: &str) -> Result<Self, HeaderError> {
+        let bad = |what| HeaderError { text: text.chars().take(HEADER_BYTES_MAX).collect(), what };
+        if text.len() > HEADER_BYTES_MAX || !text.is_ascii() || text.is_empty() {
+            return Err(bad("must be 1 to 64 ASCII characters"));
+        }
+        let kind = Kind::from_letter(text.as_bytes()[0]).ok_or_else(|| bad("unknown kind"))?;
+        let mut parts = text[1..].split('.');
+        let mut next = |what| parts.next().ok_or_else(|| bad(what));
+        let source = next("no source")?.parse()?;
+        let start = hex(next("no start")?).filter(|start| *start < ORDINAL_MAX).ok_or_else(|| bad("bad start"))?;
+        let length = hex(next("no length")?).filter(|n| *n <= u64::from(u32::MAX)).ok_or_else(|| bad("bad length"))?;
+        let lap = hex(next("no lap")?).and_then(|lap| u8::try_from(lap).ok()).filter(|lap| *lap <= LAP_MAX);
+        let lap = lap.ok_or_else(|| bad("bad lap"))?;
+        let event_time_ms = match parts.next() {
+            None => None,
+            Some(text) => Some(event_time(text).ok_or_else(|| bad("bad event time"))?),
+        };
+        match parts.next() {
+            Some(_) => Err(bad("too many parts")),
+            None => Ok(Self { kind, source, range: Range::new(start, start + length), lap, event_time_ms }),
+        }
+    }
+}
+
+/// A number without sign or leading blanks.
+fn hex(text: &str) -> Option<u64> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+    plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()
+}
+
+/// A decimal number with an optional '-', within the bounds of event times.
+fn event_time(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten().filter(|ms: &i64| ms.abs() <= EVENT_TIME_MS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_source_keeps_its_birth() {
+        let id = SourceId::derive(29_900_123, &[b"agent", b"inode"]);
+        assert_eq!(id.birth_minutes(), 29_900_123);
+        assert_ne!(id, SourceId::derive(29_900_123, &[b"agenti", b"node"]), "parts must not run together");
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn foreign_headers_are_refused() {
+        for bad in [
+            "",
+            "e",
+            "x01a2b3c4d5e6f708192a3b4c.1.2.0",
+            "e01a2b3c4d5e6f708192a3b4c.1.2",
+            "e.1.2.0",
+            "e01a2b3c4d5e6f708192a3b4c.+1.2.0",
+            "e01a2b3c4d5e6f708192a3b4c.1.2.0.1.1",
+            "e01a2b3c4d5e6f708192a3b4c.1.2.10",
+            "e01a2b3c4d5e6f708192a3b4c.1.2.0.1f",
+        ] {
+            assert!(bad.parse::<Header>().is_err(), "{bad:?} was taken");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn headers_survive_text_within_their_bound(
+            start in 0..ORDINAL_MAX, length in 0..=u64::from(u32::MAX), lap in 0..=LAP_MAX,
+            time in proptest::option::of(-EVENT_TIME_MS_MAX..=EVENT_TIME_MS_MAX), birth in 0..BIRTH_MASK,
+        ) {
+            let header = Header {
+                kind: Kind::Event, source: SourceId::derive(birth, &[]), lap, event_time_ms: time,
+                range: Range::new(start, start + length),
+            };
+            let text = header.to_string();
+            prop_assert!(text.len() <= HEADER_BYTES_MAX, "{} bytes: {text}", text.len());
+            prop_assert_eq!(text.parse(), Ok(header));
+        }
+    }
+}
