@@ -1,0 +1,195 @@
+//! The seam between the rooms and whatever makes records durable: append to a partition, read from a position, bounds,
+//! keep. The embedded log is behind [`crate::JournalClient`]; what differs between journals is named in [`Capabilities`].
+
+use std::future::Future;
+
+use stream::Batch;
+use stream::wire::{Refusal, v1};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+/// What a journal can do beyond appending and reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Retention waits for the slowest reader that has kept a position.
+    pub retention_waits: bool,
+}
+
+/// Where a batch has become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the batch's first record.
+    pub offset: u64,
+    /// One past the offset of its last.
+    pub end_offset: u64,
+    /// When the journal took it, in ms since 1970.
+    pub append_time_ms: i64,
+}
+
+/// One appended batch, as it is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Offset of the batch's first record; the i-th record has `offset + i`.
+    pub offset: u64,
+    /// When the journal took it, in ms since 1970.
+    pub append_time_ms: i64,
+    /// The records.
+    pub batch: Batch,
+}
+
+impl Entry {
+    /// One past the offset of the last record.
+    pub fn end_offset(&self) -> u64 {
+        self.offset + self.batch.len() as u64
+    }
+}
+
+/// What one step of reading yields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chunk {
+    /// Entries in the order of their offsets; none: nothing new, only the bounds. The first one may begin before the
+    /// offset asked for: an entry is never cut.
+    pub entries: Vec<Entry>,
+    /// The oldest offset kept when the chunk was made.
+    pub start_offset: u64,
+    /// The durable end when the chunk was made.
+    pub end_offset: u64,
+}
+
+/// What a journal holds of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// The topic's key.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// The oldest offset kept.
+    pub start_offset: u64,
+    /// The durable end.
+    pub end_offset: u64,
+    /// Bytes kept on disk.
+    pub bytes: u64,
+    /// Records that a limit removed before a live reader had taken them.
+    pub overtaken_records: u64,
+}
+
+/// A reader's committed position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptPosition {
+    /// The topic's key.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// The reader: the leg's name.
+    pub reader: String,
+    /// Everything before this offset is committed.
+    pub offset: u64,
+    /// The reader no longer exists: nothing waits for it any more.
+    pub gone: bool,
+}
+
+/// A journal. Topics are named by `stream::config::StreamConfig::topic_key`.
+pub trait Journal: Clone + Send + Sync + 'static {
+    /// What this journal can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Appends a batch as one entry and returns once it is durable. Many appends may run at the same time; each topic
+    /// keeps the order in which they were begun. After a refusal with reason `Unavailable` the batch may be durable
+    /// all the same: the reader's de-duplication drops the double.
+    fn append(
+        &self,
+        topic: &str,
+        partition: u32,
+        batch: &Batch,
+    ) -> impl Future<Output = Result<Appended, Refusal>> + Send;
+
+    /// Reads from `offset` on, then what becomes durable, until the reader is dropped.
+    fn read(&self, topic: &str, partition: u32, offset: u64) -> Reader;
+
+    /// What is held of `topics`; of all topics if none is named. A topic that the journal does not know is left out.
+    fn bounds(&self, topics: &[String]) -> impl Future<Output = Result<Vec<Bounds>, Refusal>> + Send;
+
+    /// States a reader's committed position, for retention to wait for.
+    fn keep(&self, position: KeptPosition) -> impl Future<Output = Result<(), Refusal>> + Send;
+}
+
+/// A reading in progress. Dropping it ends it.
+#[derive(Debug)]
+pub struct Reader {
+    chunks: mpsc::Receiver<Result<Chunk, Refusal>>,
+    task: AbortHandle,
+}
+
+impl Reader {
+    /// A reader fed by `task` through `chunks`.
+    pub fn new(chunks: mpsc::Receiver<Result<Chunk, Refusal>>, task: AbortHandle) -> Self {
+        Self { chunks, task }
+    }
+
+    /// The next chunk; at the latest after about a second one without entries, so that the bounds are fresh. After a
+    /// refusal the reader goes on by itself (it waits, connects again and resumes where it was), so the caller only
+    /// reports it and calls again. Losing the race in a `select!` loses nothing.
+    pub async fn next(&mut self) -> Result<Chunk, Refusal> {
+        match self.chunks.recv().await {
+            Some(chunk) => chunk,
+            // The feeding task ends only when this reader is dropped or the runtime stops.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl From<v1::Appended> for Appended {
+    fn from(wire: v1::Appended) -> Self {
+        Self { offset: wire.offset, end_offset: wire.end_offset, append_time_ms: wire.append_time_ms }
+    }
+}
+
+impl From<Appended> for v1::Appended {
+    fn from(appended: Appended) -> Self {
+        Self { offset: appended.offset, end_offset: appended.end_offset, append_time_ms: appended.append_time_ms }
+    }
+}
+
+impl From<v1::Bounds> for Bounds {
+    fn from(wire: v1::Bounds) -> Self {
+        Self {
+            topic: wire.topic,
+            partition: wire.partition,
+            start_offset: wire.start_offset,
+            end_offset: wire.end_offset,
+            bytes: wire.bytes,
+            overtaken_records: wire.overtaken_records,
+        }
+    }
+}
+
+impl From<Bounds> for v1::Bounds {
+    fn from(bounds: Bounds) -> Self {
+        Self {
+            topic: bounds.topic,
+            partition: bounds.partition,
+            start_offset: bounds.start_offset,
+            end_offset: bounds.end_offset,
+            bytes: bounds.bytes,
+            overtaken_records: bounds.overtaken_records,
+        }
+    }
+}
+
+impl From<v1::KeepRequest> for KeptPosition {
+    fn from(wire: v1::KeepRequest) -> Self {
+        Self { topic: wire.topic, partition: wire.partition, reader: wire.reader, offset: wire.offset, gone: wire.gone }
+    }
+}
+
+impl From<KeptPosition> for v1::KeepRequest {
+    fn from(kept: KeptPosition) -> Self {
+        Self { topic: kept.topic, partition: kept.partition, reader: kept.reader, offset: kept.offset, gone: kept.gone }
+    }
+}
