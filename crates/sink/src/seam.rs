@@ -1,0 +1,63 @@
+//! The seam between a leg and its destination. Blocking: a leg runs on a thread of its own.
+
+use arrow_array::RecordBatch;
+use bytes::Bytes;
+use stream::Header;
+use stream::provenance::{Range, SourceId};
+
+use crate::error::SinkError;
+use crate::state::{Commit, LegState};
+
+/// Where a row comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The record's source.
+    pub source: SourceId,
+    /// The record's range.
+    pub range: Range,
+}
+
+/// Converted rows, one per record; the three columns are equally long.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// What the sink's readers get.
+    pub batch: RecordBatch,
+    /// Event time per row, in ms since 1970: it chooses the partition.
+    pub event_times_ms: Vec<i64>,
+    /// Provenance per row.
+    pub origins: Vec<Origin>,
+}
+
+/// A record kept apart with its cause: quarantined or late.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetApart {
+    /// Its provenance.
+    pub header: Header,
+    /// Why it is not among the rows.
+    pub cause: String,
+    /// When the journal took it, in ms since 1970.
+    pub append_time_ms: i64,
+    /// Its own bytes.
+    pub body: Bytes,
+}
+
+/// A destination of one leg. After any error but [`SinkError::NotRecovered`] the sink has forgotten what was written
+/// since the last commit, and wants [`Sink::recover`]; the leg then reads again from the state's positions.
+pub trait Sink: Send {
+    /// Finishes the last commit if it was cut short, removes what was never committed, shuts out an older writer, and
+    /// answers with the committed state.
+    fn recover(&mut self) -> Result<LegState, SinkError>;
+
+    /// Writes rows that the next commit will show.
+    fn write(&mut self, rows: Rows) -> Result<(), SinkError>;
+
+    /// Writes records that the next commit will keep apart.
+    fn set_apart(&mut self, records: &[SetApart]) -> Result<(), SinkError>;
+
+    /// Whether so much is open that the leg should commit before its time.
+    fn is_full(&self) -> bool;
+
+    /// Makes everything written since the last commit, and `commit`, durable at once, then shows it. Answers with the
+    /// number of the commit.
+    fn commit(&mut self, commit: &Commit) -> Result<u64, SinkError>;
+}
