@@ -1,0 +1,194 @@
+//! Sends batches to the gateway and waits for their answers: the one connection of a worker.
+//!
+//! The task owns the [`flight`]; the connection comes and goes. Whatever was not answered when it went is sent again,
+//! record boundaries unchanged, over the next one.
+
+pub mod flight;
+
+use std::time::{Duration, Instant};
+
+use stream::retry::Backoff;
+use stream::wire::v1::gateway_client::GatewayClient;
+use stream::wire::v1::send_reply::Outcome;
+use stream::wire::v1::{SendReply, SendRequest};
+use stream::wire::{Refusal, RefusalReason};
+use stream::{Batch, StreamId, crash, limits};
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+use tracing::{debug, info, warn};
+
+use flight::{Flight, Verdict};
+
+/// How long a connection may take, and a call to be taken.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a batch may lie on the wire without an answer before the connection is given up: a gateway answers within
+/// its batch deadline, and a second one for the way.
+const ANSWER: Duration = Duration::from_secs(2 * limits::BATCH_DEADLINE.as_secs());
+/// Requests between this task and the connection; HTTP/2 holds back by itself.
+const REQUESTS_MAX: usize = 4;
+
+/// The sender of one stream's batches.
+pub struct Sender<F> {
+    stream: StreamId,
+    gateway: String,
+    batches: mpsc::Receiver<(u64, Batch)>,
+    verdict: F,
+    flight: Flight,
+}
+
+/// Why the exchange over one connection ended.
+enum Ended {
+    /// Nobody hands in batches any more.
+    Closed,
+    /// The connection is gone.
+    Lost(String),
+}
+
+impl<F: Fn(Verdict) + Send> Sender<F> {
+    /// A sender that takes batches with their entries' numbers and hands out verdicts.
+    pub fn new(
+        stream: StreamId,
+        gateway: String,
+        batches: mpsc::Receiver<(u64, Batch)>,
+        unknown_for_max: Duration,
+        verdict: F,
+    ) -> Self {
+        Self { stream, gateway, batches, verdict, flight: Flight::new(unknown_for_max) }
+    }
+
+    /// Runs until nobody hands in batches any more.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            // Without anything to send there is no connection: an idle stream costs the gateway nothing.
+            if self.flight.is_empty() {
+                match self.batches.recv().await {
+                    Some((entry, batch)) => self.flight.push(entry, batch),
+                    None => return,
+                }
+            }
+            let cause = match connect(&self.gateway).await {
+                Ok((requests, replies)) => match self.exchange(&requests, replies, &mut backoff).await {
+                    Ended::Closed => return,
+                    Ended::Lost(cause) => cause,
+                },
+                Err(error) => error.to_string(),
+            };
+            self.flight.disconnected();
+            crate::metrics::disconnected(&self.stream);
+            let wait = backoff.next_wait(Duration::ZERO, &mut rand::rng());
+            warn!(stream = %self.stream, cause, ?wait, "no connection to the gateway; trying again");
+            if self.batches.is_closed() {
+                return;
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Sends and takes answers over one connection.
+    async fn exchange(
+        &mut self,
+        requests: &mpsc::Sender<SendRequest>,
+        mut replies: Streaming<SendReply>,
+        backoff: &mut Backoff,
+    ) -> Ended {
+        loop {
+            let now = Instant::now();
+            self.send_waiting(requests, now);
+            let may_send = self.flight.may_send(now);
+            let pause = self.flight.paused_until().filter(|until| *until > now);
+            let deadline = self.flight.waits_since().map(|since| since + ANSWER);
+            tokio::select! {
+                batch = self.batches.recv() => match batch {
+                    Some((entry, batch)) => self.flight.push(entry, batch),
+                    None => return Ended::Closed,
+                },
+                reply = replies.message() => match reply {
+                    Ok(Some(reply)) => {
+                        backoff.reset();
+                        self.take(reply);
+                    }
+                    Ok(None) => return Ended::Lost("the gateway ended the call".into()),
+                    Err(status) => return Ended::Lost(status.to_string()),
+                },
+                room = requests.reserve(), if may_send => match room {
+                    Ok(room) => drop(room),
+                    Err(_) => return Ended::Lost("the call has ended".into()),
+                },
+                () = sleep_until(pause.unwrap_or(now).into()), if pause.is_some() => {}
+                () = sleep_until(deadline.unwrap_or(now).into()), if deadline.is_some() => {
+                    return Ended::Lost(format!("no answer within {} s", ANSWER.as_secs()));
+                }
+            }
+        }
+    }
+
+    fn send_waiting(&mut self, requests: &mpsc::Sender<SendRequest>, now: Instant) {
+        while let Ok(room) = requests.try_reserve() {
+            let Some((id, batch)) = self.flight.send(now) else { return };
+            room.send(SendRequest { id, batch: Some(batch.to_wire()) });
+            crash::point("agent.batch.sent");
+        }
+    }
+
+    fn take(&mut self, reply: SendReply) {
+        match reply.outcome {
+            Some(Outcome::Ack(_)) => {
+                debug!(stream = %self.stream, part = reply.id, "acknowledged");
+                crash::point("agent.batch.acknowledged");
+                self.flight.acknowledged(reply.id, reply.credit_bytes).into_iter().for_each(&self.verdict);
+            }
+            outcome => {
+                let unclear = || Refusal::new(RefusalReason::Unavailable, "gateway", "it answered without an outcome");
+                let refusal = match outcome {
+                    Some(Outcome::Refusal(refusal)) => Refusal::from(refusal),
+                    _ => unclear(),
+                };
+                info!(stream = %self.stream, part = reply.id, reason = refusal.reason.name(), %refusal, "refused");
+                crate::metrics::refused(&self.stream, refusal.reason.name());
+                let verdicts = self.flight.refused(reply.id, &refusal, Instant::now(), &mut rand::rng());
+                verdicts.into_iter().for_each(&self.verdict);
+            }
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error("{0:?} is not an address")]
+    Address(String),
+    #[error("{}", root_cause(.0))]
+    Transport(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Call(#[from] tonic::Status),
+    #[error("the gateway did not take the call within {} s", CONNECT.as_secs())]
+    Slow,
+}
+
+async fn connect(gateway: &str) -> Result<(mpsc::Sender<SendRequest>, Streaming<SendReply>), ConnectError> {
+    let endpoint = Endpoint::from_shared(gateway.to_owned()).map_err(|_| ConnectError::Address(gateway.to_owned()))?;
+    let channel: Channel = endpoint
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(ANSWER)
+        .initial_stream_window_size(limits::WORKER_OUTSTANDING_BYTES_MAX as u32)
+        .connect()
+        .await?;
+    let (requests, queue) = mpsc::channel(REQUESTS_MAX);
+    let mut client = GatewayClient::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+    let call = timeout(CONNECT, client.send(ReceiverStream::new(queue))).await.map_err(|_| ConnectError::Slow)?;
+    Ok((requests, call?.into_inner()))
+}
+
+/// The innermost error: what a person needs to know.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
