@@ -1,0 +1,108 @@
+//! What an HTTP client hears: the one place that turns outcomes into statuses. Every refusal has the body
+//! `{"error": message, "reason": name, "scope": scope}`.
+//!
+//! ```text
+//! 200 durable                  {"records": n, "offset_end": n}
+//! 400 malformed                413 too_large           429 queue_full   + Retry-After
+//! 403 foreign_host             415 unknown_encoding    503 unavailable  + Retry-After
+//! 404 unknown_stream, no_such_path                     503 disk_full    + Retry-After
+//! 405 method_not_allowed       422 key_reused          408 too_slow
+//! ```
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use stream::wire::{Refusal, RefusalReason};
+
+use crate::queue::Stored;
+
+/// Why a request was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Refused as any batch might be.
+    Batch(Refusal),
+    /// The `Host` is none of this machine's.
+    ForeignHost,
+    /// There is nothing at this path.
+    NoSuchPath,
+    /// There is something, but not for this method.
+    MethodNotAllowed,
+    /// A content encoding that is not known.
+    UnknownEncoding(String),
+    /// The body took too long.
+    TooSlow,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Batch(refusal)
+    }
+}
+
+#[derive(Serialize)]
+struct Durable {
+    records: u64,
+    offset_end: u64,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: &'a str,
+    reason: &'a str,
+    scope: &'a str,
+}
+
+impl IntoResponse for Stored {
+    fn into_response(self) -> Response {
+        Json(Durable { records: self.records, offset_end: self.offset_end }).into_response()
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let (status, reason, error) = match &self {
+            Self::Batch(refusal) => (status(refusal.reason), refusal.reason.name(), refusal.message.as_str()),
+            Self::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host", "this door is open to localhost only"),
+            Self::NoSuchPath => (StatusCode::NOT_FOUND, "no_such_path", "POST to /v1/streams/{id}/records"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use POST"),
+            Self::UnknownEncoding(error) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown_encoding", error.as_str()),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", "the body took too long; send it again"),
+        };
+        let scope = match &self {
+            Self::Batch(refusal) => refusal.scope.as_str(),
+            _ => "request",
+        };
+        let mut response = (status, Json(Body { error, reason, scope })).into_response();
+        let headers = response.headers_mut();
+        match &self {
+            Self::Batch(refusal) if !refusal.retry_after.is_zero() && status != StatusCode::NOT_FOUND => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(refusal)));
+            }
+            Self::UnknownEncoding(_) => {
+                headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity, gzip, zstd"));
+            }
+            Self::TooSlow => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+fn status(reason: RefusalReason) -> StatusCode {
+    match reason {
+        RefusalReason::UnknownStream => StatusCode::NOT_FOUND,
+        RefusalReason::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+        RefusalReason::Malformed => StatusCode::BAD_REQUEST,
+        RefusalReason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        RefusalReason::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        RefusalReason::Unavailable | RefusalReason::DiskFull => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// `Retry-After` knows whole seconds only, and zero would mean at once.
+fn whole_seconds(refusal: &Refusal) -> u64 {
+    refusal.retry_after.as_millis().div_ceil(1000).max(1) as u64
+}

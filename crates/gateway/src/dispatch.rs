@@ -1,0 +1,387 @@
+//! The dispatcher: the one task that owns every lane and every producer's books. Doors hand it what they have admitted;
+//! it queues, chooses what each producer sends next, and tells every sender how that ended.
+//!
+//! All choices are made by pure parts ([`crate::schedule`], [`crate::drr`], [`crate::queue`], [`crate::key`]); appends
+//! run in tasks of their own and come back as landings. Bounded: messages by the inbox, bytes by the budget, flights by
+//! the producers' outstanding bytes (exceeded by at most one parcel each).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use stream::clock::Clock;
+use stream::control::ConfigWatch;
+use stream::limits::{GATEWAY_BYTES_MAX, IDEMPOTENCY_BYTES_MAX};
+use stream::wire::{Refusal, RefusalReason};
+use stream::{Batch, StreamId, crash};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::budget::{Budget, Permit, QueueId};
+use crate::directory::{Directory, Flow, StreamHandle};
+use crate::drr::Drr;
+use crate::facts::FactBook;
+use crate::key::Key;
+use crate::lane::{KeyedLook, Lane};
+use crate::outcome::{deliver, refuse, tell};
+use crate::produce::{Landing, Produce, fly, given_up, in_time, passes};
+use crate::queue::{Answer, Cargo, Outcome, Rider};
+use crate::schedule::{Binding, Schedule};
+use crate::settings::GatewaySettings;
+use crate::source::Start;
+use crate::{admit, metrics};
+
+/// Messages that wait for the dispatcher; their bytes are in the budget.
+const INBOX_MESSAGES_MAX: usize = 1_024;
+/// How often rests, turns and deadlines are looked at.
+const TICK: Duration = Duration::from_millis(20);
+
+/// What a door has admitted.
+#[derive(Debug)]
+pub enum Load {
+    /// A batch of an agent.
+    Batch(Batch),
+    /// Lines without a key.
+    Lines(Bytes),
+    /// Lines with a key.
+    Keyed {
+        /// The key.
+        key: Key,
+        /// Birth if the key is not remembered.
+        birth_minutes: u32,
+        /// Hash of the body.
+        body_hash: [u8; 32],
+        /// The lines.
+        body: Bytes,
+    },
+}
+
+struct Message {
+    queue: QueueId,
+    load: Load,
+    records: usize,
+    permit: Permit,
+    sender: oneshot::Sender<Outcome>,
+}
+
+/// What the doors hold of the dispatcher. It ends when the last handle is gone and everything has landed.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Message>,
+    directory: watch::Receiver<Arc<Directory>>,
+    /// The memory budget.
+    pub budget: Arc<Budget>,
+}
+
+impl Handle {
+    /// The stream of this id, if records are taken for it.
+    pub fn stream(&self, id: &StreamId) -> Option<Arc<StreamHandle>> {
+        self.directory.borrow().get(id).cloned()
+    }
+
+    /// The streams, as they change.
+    pub fn directory(&self) -> watch::Receiver<Arc<Directory>> {
+        self.directory.clone()
+    }
+
+    /// Hands over what was admitted. The outcome follows, at the latest after the batch deadline.
+    pub async fn submit(
+        &self,
+        queue: QueueId,
+        load: Load,
+        records: usize,
+        permit: Permit,
+    ) -> oneshot::Receiver<Outcome> {
+        let (sender, outcome) = oneshot::channel();
+        if let Err(refused) = self.inbox.send(Message { queue, load, records, permit, sender }).await {
+            tell(refused.0.sender, Err(closing()));
+        }
+        outcome
+    }
+}
+
+/// What is said when the gateway is going down.
+pub fn closing() -> Refusal {
+    Refusal::new(RefusalReason::Unavailable, "gateway", "the gateway is going down; send it again")
+}
+
+/// The owner of all lanes.
+pub struct Dispatcher<P> {
+    inbox: mpsc::Receiver<Message>,
+    config: ConfigWatch,
+    directory: watch::Sender<Arc<Directory>>,
+    budget: Arc<Budget>,
+    book: Arc<FactBook>,
+    clock: Arc<dyn Clock>,
+    start: Start,
+    schedule: Schedule,
+    slice: Duration,
+    batch_deadline: Duration,
+    outstanding_bytes_max: usize,
+    started: Instant,
+    slices: u64,
+    producers: Vec<Producer<P>>,
+    lanes: HashMap<QueueId, Lane>,
+    next_queue: QueueId,
+    /// Slots below the number of lanes that nobody has: the others keep theirs when streams come and go.
+    free_slots: BTreeSet<usize>,
+    flights: JoinSet<Landing>,
+}
+
+struct Producer<P> {
+    writer: Arc<P>,
+    ring: Drr,
+    outstanding_bytes: usize,
+}
+
+impl<P: Produce> Dispatcher<P> {
+    /// A dispatcher with a lane for every stream of the present configuration, and its handle.
+    pub fn new(
+        settings: &GatewaySettings,
+        writers: Vec<P>,
+        config: ConfigWatch,
+        book: Arc<FactBook>,
+    ) -> (Self, Handle) {
+        let (sender, inbox) = mpsc::channel(INBOX_MESSAGES_MAX);
+        let (directory, directory_reader) = watch::channel(Arc::default());
+        let budget = Budget::new(settings.gateway_bytes_max, settings.queue_bytes_floor);
+        let nonce: u128 = rand::random();
+        let producer = |writer| Producer { writer: Arc::new(writer), ring: Drr::default(), outstanding_bytes: 0 };
+        let producers: Vec<_> = writers.into_iter().map(producer).collect();
+        let mut dispatcher = Self {
+            inbox,
+            config,
+            directory,
+            budget: Arc::clone(&budget),
+            book,
+            clock: Arc::clone(&settings.clock),
+            start: Start { nonce },
+            schedule: Schedule::new(producers.len(), settings.producers_per_queue, nonce as u64),
+            slice: settings.slice,
+            batch_deadline: settings.batch_deadline,
+            outstanding_bytes_max: settings.producer_outstanding_bytes_max,
+            started: Instant::now(),
+            slices: 0,
+            producers,
+            lanes: HashMap::new(),
+            next_queue: 0,
+            free_slots: BTreeSet::new(),
+            flights: JoinSet::new(),
+        };
+        dispatcher.follow_config();
+        (dispatcher, Handle { inbox: sender, directory: directory_reader, budget })
+    }
+
+    /// Runs until the last handle is gone and nothing is queued or in flight.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut open, mut watching) = (true, true);
+        while open || self.lanes.values().any(|lane| !lane.is_idle()) {
+            tokio::select! {
+                Some(landing) = self.flights.join_next() => match landing {
+                    Ok(landing) => self.land(landing),
+                    Err(broken) => std::panic::resume_unwind(broken.into_panic()),
+                },
+                message = self.inbox.recv(), if open => match message {
+                    Some(message) => self.accept(message),
+                    None => open = false,
+                },
+                changed = self.config.changed(), if watching => match changed {
+                    Ok(()) => self.follow_config(),
+                    Err(_) => watching = false,
+                },
+                _ = tick.tick() => self.look_around(),
+            }
+        }
+        self.lanes.values().filter_map(|lane| lane.source.end(lane.handle.id())).for_each(|fact| self.book.put(fact));
+    }
+
+    /// Queues what a door has admitted.
+    fn accept(&mut self, message: Message) {
+        let Message { queue, load, records, permit, sender } = message;
+        let Some(lane) = self.lanes.get_mut(&queue).filter(|lane| !lane.closing) else {
+            tell(sender, Err(admit::deleted_stream("queue")));
+            return;
+        };
+        let (cargo, body_bytes, answer) = match load {
+            Load::Batch(batch) => {
+                let bytes = batch.body_bytes();
+                (Cargo::Batch(Arc::new(batch)), bytes, Answer::Sender(sender))
+            }
+            Load::Lines(body) => {
+                let bytes = body.len();
+                (Cargo::Lines(vec![body]), bytes, Answer::Sender(sender))
+            }
+            Load::Keyed { key, birth_minutes, body_hash, body } => {
+                let asked = KeyedLook { key: &key, body_hash, birth_minutes, now_ms: self.clock.now_ms() };
+                let Some(birth_minutes) = lane.look(asked, sender) else { return };
+                let source = key.source(birth_minutes, lane.handle.config.incarnation, &body_hash);
+                let length = body.len() as u64;
+                let cargo = Cargo::Unbuilt { source, start: 0, parts: vec![body], end: true };
+                (cargo, length as usize, Answer::Key { key, source, length })
+            }
+        };
+        let rider = Rider { records: records as u64, permit, answer };
+        lane.queue.push(cargo, rider, admit::cost(body_bytes, records), Instant::now() + self.batch_deadline);
+        crash::point("gateway.batch.queued");
+        self.wake(queue);
+    }
+
+    /// Puts a lane into the rings of its producers and lets them send.
+    fn wake(&mut self, queue: QueueId) {
+        let Some(lane) = self.lanes.get(&queue) else { return };
+        let weight = lane.handle.config.spec.priority.weight();
+        let takers: Vec<usize> = lane.binding.takers().collect();
+        for producer in takers {
+            self.producers[producer].ring.activate(queue, weight);
+            self.fill(producer);
+        }
+    }
+
+    /// Sends on `producer` until it has enough outstanding or nobody has anything for it.
+    fn fill(&mut self, number: usize) {
+        let now = Instant::now();
+        let producer = &mut self.producers[number];
+        while producer.outstanding_bytes < self.outstanding_bytes_max {
+            let ready = |queue| self.lanes.get(&queue).and_then(|lane: &Lane| lane.ready(number, now));
+            let Some(queue) = producer.ring.next(ready) else { break };
+            let Some(lane) = self.lanes.get_mut(&queue) else { continue };
+            let head_bytes = lane.queue.head_bytes().unwrap_or(0);
+            let Some((route, parcel)) = lane.take(queue, number, self.clock.now_minutes()) else { continue };
+            producer.ring.charge(queue, parcel.bytes - head_bytes);
+            producer.outstanding_bytes += parcel.bytes;
+            self.flights.spawn(fly(Arc::clone(&producer.writer), route, parcel));
+        }
+    }
+
+    /// Takes back a parcel that the journal has answered.
+    fn land(&mut self, landing: Landing) {
+        let Landing { queue, producer, parcel, result } = landing;
+        self.producers[producer].outstanding_bytes -= parcel.bytes;
+        let Some(lane) = self.lanes.get_mut(&queue) else { return };
+        lane.landed(producer, parcel.bytes);
+        let now = Instant::now();
+        match result {
+            Ok(appended) => {
+                lane.recover();
+                crash::point("gateway.batch.produced");
+                deliver(lane, parcel, appended, &self.book);
+            }
+            Err(refusal) if passes(&refusal) && in_time(parcel.deadline, now) => {
+                metrics::retried(lane.handle.id());
+                lane.rest(now, self.batch_deadline, &mut rand::rng());
+                lane.queue.put_back(parcel);
+            }
+            Err(refusal) if passes(&refusal) => {
+                let refusal = given_up(lane.handle.id(), &refusal);
+                refuse(lane, parcel, &refusal, &self.book);
+            }
+            Err(refusal) => refuse(lane, parcel, &refusal, &self.book),
+        }
+        lane.end_turn(now, self.batch_deadline);
+        self.wake(queue);
+        self.fill(producer);
+    }
+
+    /// What time brings: slices, ended turns and rests, deadlines, lanes that have drained.
+    fn look_around(&mut self) {
+        let now = Instant::now();
+        self.begin_slice(now);
+        self.producers.iter().enumerate().for_each(|(number, producer)| {
+            metrics::outstanding_bytes(number, producer.outstanding_bytes);
+        });
+        let waiting: Vec<QueueId> = self.lanes.keys().copied().collect();
+        for queue in waiting {
+            let Some(lane) = self.lanes.get_mut(&queue) else { continue };
+            lane.end_turn(now, self.batch_deadline);
+            for parcel in lane.queue.take_overdue(now) {
+                let late = Refusal::new(RefusalReason::Unavailable, "queue", "its turn did not come in time");
+                let refusal = given_up(lane.handle.id(), &late);
+                refuse(lane, parcel, &refusal, &self.book);
+            }
+            if lane.closing && lane.is_idle() {
+                self.drop_lane(queue);
+            } else if !lane.queue.is_empty() {
+                self.wake(queue);
+            }
+        }
+    }
+
+    fn begin_slice(&mut self, now: Instant) {
+        let slices = (now - self.started).as_millis() / self.slice.as_millis().max(1);
+        if slices as u64 == self.slices {
+            return;
+        }
+        self.slices = slices as u64;
+        for lane in self.lanes.values_mut() {
+            lane.binding.begin_turn(self.schedule.producers_of(lane.slot, self.slices), now);
+        }
+    }
+
+    fn drop_lane(&mut self, queue: QueueId) {
+        let Some(lane) = self.lanes.remove(&queue) else { return };
+        self.free_slots.insert(lane.slot);
+        if let Some(fact) = lane.source.end(lane.handle.id()) {
+            self.book.put(fact);
+        }
+        info!(stream = %lane.handle.id(), "the deleted stream's queue has drained");
+    }
+
+    /// Makes the lanes what the configuration says, and publishes them.
+    fn follow_config(&mut self) {
+        let snapshot = Arc::clone(&self.config.borrow_and_update());
+        for (queue, lane) in &mut self.lanes {
+            let now = snapshot
+                .streams
+                .get(lane.handle.id())
+                .filter(|config| config.incarnation == lane.handle.config.incarnation);
+            if now.is_none() && !lane.closing {
+                lane.closing = true;
+                self.budget.close(*queue);
+            }
+        }
+        let open = self.lanes.iter().filter(|(_, lane)| !lane.closing);
+        let mut known: BTreeMap<StreamId, QueueId> =
+            open.map(|(queue, lane)| (lane.handle.id().clone(), *queue)).collect();
+        let mut directory = Directory::new();
+        for (id, config) in &snapshot.streams {
+            let queue = known.remove(id);
+            let old = queue.and_then(|queue| self.lanes.get(&queue)).map(|lane| Arc::clone(&lane.handle));
+            let handle = match old {
+                Some(old) if old.config == *config => old,
+                old => self.open_lane(queue, config, old.map(|old| Arc::clone(&old.flow)).unwrap_or_default()),
+            };
+            directory.insert(id.clone(), handle);
+        }
+        let key_bytes_max = IDEMPOTENCY_BYTES_MAX.min(GATEWAY_BYTES_MAX / directory.len().max(1));
+        self.lanes.values_mut().for_each(|lane| lane.set_key_bytes_max(key_bytes_max));
+        self.directory.send_replace(Arc::new(directory));
+    }
+
+    /// Makes a lane, or gives the one of `queue` its changed configuration.
+    fn open_lane(
+        &mut self,
+        queue: Option<QueueId>,
+        config: &stream::config::StreamConfig,
+        flow: Arc<Flow>,
+    ) -> Arc<StreamHandle> {
+        let new_queue = self.next_queue;
+        let queue = queue.unwrap_or(new_queue);
+        self.budget.open(queue, admit::scope(&config.spec.id), config.spec.limits.queue_bytes_max);
+        let handle = Arc::new(StreamHandle { queue, config: config.clone(), flow });
+        if let Some(lane) = self.lanes.get_mut(&queue) {
+            lane.reconfigure(Arc::clone(&handle));
+            return handle;
+        }
+        self.next_queue += 1;
+        let slot = self.free_slots.pop_first().unwrap_or(self.lanes.len());
+        let binding = Binding::new(self.schedule.producers_of(slot, self.slices));
+        let lane = Lane::new(Arc::clone(&handle), slot, binding, self.producers.len(), self.start);
+        self.lanes.insert(queue, lane);
+        handle
+    }
+}

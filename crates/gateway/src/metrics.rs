@@ -1,0 +1,40 @@
+//! What a gateway lets be measured, one function an observation.
+
+use metrics::{counter, gauge};
+use stream::StreamId;
+
+/// Records and bytes of bodies that became durable.
+pub fn stored(stream: &StreamId, records: u64, bytes: u64) {
+    counter!("isolane_gateway_stored_records", "stream" => stream.to_string()).increment(records);
+    counter!("isolane_gateway_stored_bytes", "stream" => stream.to_string()).increment(bytes);
+}
+
+/// A batch refused whole.
+pub fn refused(stream: &StreamId, reason: &'static str) {
+    counter!("isolane_gateway_refused_batches", "stream" => stream.to_string(), "reason" => reason).increment(1);
+}
+
+/// An append that failed and is tried again.
+pub fn retried(stream: &StreamId) {
+    counter!("isolane_gateway_retried_batches", "stream" => stream.to_string()).increment(1);
+}
+
+/// Bytes that a stream holds: being read, queued and in flight.
+pub fn queue_bytes(stream: &StreamId, bytes: u64) {
+    gauge!("isolane_gateway_queue_bytes", "stream" => stream.to_string()).set(bytes as f64);
+}
+
+/// Bytes that a producer has outstanding.
+pub fn outstanding_bytes(producer: usize, bytes: usize) {
+    gauge!("isolane_gateway_outstanding_bytes", "producer" => producer.to_string()).set(bytes as f64);
+}
+
+/// Open connections of a door.
+pub fn connections(door: &'static str, open: usize) {
+    gauge!("isolane_gateway_open_connections", "door" => door).set(open as f64);
+}
+
+/// Facts that admin never heard of: it refused them, or was away for longer than they could be kept.
+pub fn lost_facts(facts: usize) {
+    counter!("isolane_gateway_lost_facts").increment(facts as u64);
+}
