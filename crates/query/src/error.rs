@@ -1,0 +1,30 @@
+//! Why a leg stopped.
+
+use sink::SinkError;
+
+use crate::sql::SqlError;
+
+/// Why a leg stopped. It is started again after a back-off, from its committed state.
+#[derive(Debug, thiserror::Error)]
+pub enum LegError {
+    /// The stream's SQL cannot be run.
+    #[error("the job's SQL is refused: {0}")]
+    Sql(#[from] SqlError),
+    /// The SQL does not write to this sink once.
+    #[error("the job has {found} INSERT INTO {sink}; write exactly one")]
+    Inserts {
+        /// The sink's name.
+        sink: String,
+        /// INSERTs that name it.
+        found: usize,
+    },
+    /// The sink stopped.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The leg panicked: a bug, which ends this leg's run only.
+    #[error("the leg panicked: {0}")]
+    Panicked(String),
+    /// No thread could be started for the leg.
+    #[error("no thread for the leg: {0}")]
+    Thread(#[from] std::io::Error),
+}

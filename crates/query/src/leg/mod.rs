@@ -1,0 +1,40 @@
+//! A leg: one INSERT of a job, with its own reader, range sets, checkpoint and commit.
+//!
+//! Modules in the order in which they meet a record: [`read`] ▸ [`dedup`] ▸ [`convert`] ▸ [`run`] ▸ [`report`].
+
+pub mod read;
+pub mod dedup;
+pub mod convert;
+pub mod run;
+pub mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use stream::{Incarnation, StreamId};
+
+/// Which leg.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LegKey {
+    /// The stream.
+    pub stream: StreamId,
+    /// The stream's life.
+    pub incarnation: Incarnation,
+    /// The sink's name in the job.
+    pub sink: String,
+}
+
+/// What a leg is to do. If it changes, the leg commits and starts anew at its committed position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegSpec {
+    /// The topic's key in the journal.
+    pub topic: String,
+    /// The job's text.
+    pub sql: String,
+    /// The names of all sinks of the job.
+    pub sinks: Vec<String>,
+    /// The folder that the leg writes to.
+    pub dir: PathBuf,
+    /// How often it commits.
+    pub checkpoint: Duration,
+}

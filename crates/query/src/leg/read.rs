@@ -1,0 +1,150 @@
+//! Reading: one task per place feeds the leg through one bounded channel, from the committed positions on. While the
+//! leg's range sets are over their budget, [`gate`] decides who may still read; who may not only tells the journal's
+//! bounds, so that the leg learns what it may forget.
+//!
+//! Limit: [`ARRIVALS_MAX`] chunks between readers and leg, each about 1 MiB.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use journal::{Chunk, Journal};
+use stream::facts::{Place, Position};
+use stream::limits;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::warn;
+
+/// Chunks that wait for the leg: one at work, one ready.
+pub const ARRIVALS_MAX: usize = 2;
+/// How often a held reader asks for the bounds.
+const BOUNDS: Duration = Duration::from_secs(1);
+/// The places of an embedded journal: one cluster, one partition a topic.
+pub const PLACES: [Place; 1] = [Place { cluster: 0, partition: 0 }];
+
+/// What a reader brings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrival {
+    /// From where.
+    pub place: Place,
+    /// Entries, and the bounds when they were read.
+    pub chunk: Chunk,
+}
+
+/// Who may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Everybody.
+    All,
+    /// The place furthest behind: what it brings joins ranges.
+    Only(Place),
+    /// Nobody, until the journal's retention lets sources be forgotten.
+    Nobody,
+}
+
+impl Gate {
+    fn lets(self, place: Place) -> bool {
+        self == Gate::All || self == Gate::Only(place)
+    }
+}
+
+/// Who may read while the range sets take `bytes`: over the budget only the place furthest behind, by the append time
+/// that each place has reached; over twice the budget nobody. A lone place has none ahead of it: it stops at the budget.
+pub fn gate(bytes: usize, reached_ms: &BTreeMap<Place, i64>) -> Gate {
+    if bytes <= limits::RANGE_SET_BYTES_MAX {
+        return Gate::All;
+    }
+    let behind = reached_ms.iter().min_by_key(|(_, ms)| **ms).map(|(place, _)| *place);
+    match behind {
+        Some(place) if reached_ms.len() > 1 && bytes <= 2 * limits::RANGE_SET_BYTES_MAX => Gate::Only(place),
+        _ => Gate::Nobody,
+    }
+}
+
+/// Starts a reader per position. They end when the set is dropped.
+pub fn start(
+    journal: &impl Journal,
+    topic: &str,
+    positions: &[Position],
+    gate: &watch::Receiver<Gate>,
+) -> (mpsc::Receiver<Arrival>, JoinSet<()>) {
+    let (sender, arrivals) = mpsc::channel(ARRIVALS_MAX);
+    let mut readers = JoinSet::new();
+    for position in positions {
+        readers.spawn(follow(journal.clone(), topic.to_owned(), *position, gate.clone(), sender.clone()));
+    }
+    (arrivals, readers)
+}
+
+async fn follow(
+    journal: impl Journal,
+    topic: String,
+    Position { place, offset }: Position,
+    mut gate: watch::Receiver<Gate>,
+    arrivals: mpsc::Sender<Arrival>,
+) {
+    let mut reader = journal.read(&topic, place.partition, offset);
+    loop {
+        let chunk = match reader.next().await {
+            Ok(chunk) => chunk,
+            Err(refusal) => {
+                warn!(topic, partition = place.partition, %refusal, "cannot read the journal; trying again");
+                continue;
+            }
+        };
+        if !chunk.entries.is_empty() {
+            hold(&journal, &topic, place, &mut gate, &arrivals).await;
+        }
+        if arrivals.send(Arrival { place, chunk }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until the gate lets this place read, telling the bounds meanwhile.
+async fn hold(
+    journal: &impl Journal,
+    topic: &str,
+    place: Place,
+    gate: &mut watch::Receiver<Gate>,
+    arrivals: &mpsc::Sender<Arrival>,
+) {
+    while !gate.borrow_and_update().lets(place) {
+        tokio::select! {
+            changed = gate.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            () = tokio::time::sleep(BOUNDS) => {}
+        }
+        let bounds = journal.bounds(&[topic.to_owned()]).await.unwrap_or_default();
+        for bounds in bounds.into_iter().filter(|bounds| bounds.partition == place.partition) {
+            let (start_offset, end_offset) = (bounds.start_offset, bounds.end_offset);
+            let chunk = Chunk { entries: Vec::new(), start_offset, end_offset };
+            if arrivals.send(Arrival { place, chunk }).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_the_budget_only_the_place_furthest_behind_reads() {
+        let place = |partition| Place { cluster: 0, partition };
+        let two = BTreeMap::from([(place(0), 9), (place(1), 5)]);
+        let one = BTreeMap::from([(place(0), 9)]);
+        let budget = limits::RANGE_SET_BYTES_MAX;
+        for (bytes, reached, expected) in [
+            (budget, &two, Gate::All),
+            (budget + 1, &two, Gate::Only(place(1))),
+            (2 * budget + 1, &two, Gate::Nobody),
+            (budget, &one, Gate::All),
+            (budget + 1, &one, Gate::Nobody),
+        ] {
+            assert_eq!(gate(bytes, reached), expected);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The run of a leg: entries come in, rows go to the sink, and on every checkpoint data, positions, ranges and fates are
+//! committed as one.
+//!
+//! State between two commits: what is open in the sink, [`Pending`], and the changes in [`Taken`]. An error or a panic
+//! throws all of it away; the next run begins from what the sink recovers. Nothing new since the last commit: no commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sink::{Commit, Sink};
+use stream::clock::Clock;
+use stream::facts::{LegReport, Place, Position};
+use stream::fate::FateCounts;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, warn};
+
+use super::LegKey;
+use super::convert::{Convert, Converted, convert};
+use super::dedup::{Changes, Taken};
+use super::read::{Arrival, Gate, PLACES, gate};
+use super::report::Mailbox;
+use crate::error::LegError;
+use crate::metrics;
+
+/// A leg, recovered.
+pub struct Leg {
+    key: LegKey,
+    plan: Box<dyn Convert>,
+    sink: Box<dyn Sink>,
+    clock: Arc<dyn Clock>,
+    mailbox: Arc<Mailbox>,
+    gate: watch::Sender<Gate>,
+    taken: Taken,
+    places: BTreeMap<Place, Progress>,
+    commit: u64,
+    fates: FateCounts,
+    delivered_bytes: u64,
+    pending: Pending,
+    /// What a person must know although the leg goes on.
+    alarm: Option<String>,
+}
+
+/// How far a place has been read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    offset: u64,
+    /// The oldest offset that the journal keeps.
+    start: u64,
+    /// The durable end, as last heard.
+    end: u64,
+    /// Append time of the last entry read, in ms since 1970.
+    reached_ms: i64,
+}
+
+impl Progress {
+    /// Up to which append time everything has been read: now, at the end; nothing is known before the first word.
+    fn read_up_to_ms(&self, now_ms: i64) -> i64 {
+        if self.end > 0 && self.offset >= self.end { now_ms } else { self.reached_ms }
+    }
+}
+
+/// What the next commit will hold beside the sink's rows and the changed ranges.
+#[derive(Debug, Default)]
+struct Pending {
+    is_dirty: bool,
+    fates: FateCounts,
+    delivered_bytes: u64,
+    /// Append time and number of records.
+    appended: Vec<(i64, u64)>,
+}
+
+/// What a leg is made of.
+pub struct Parts {
+    /// Which leg.
+    pub key: LegKey,
+    /// Its SELECT.
+    pub plan: Box<dyn Convert>,
+    /// Its destination.
+    pub sink: Box<dyn Sink>,
+    /// Wall-clock time, for delays and for forgetting.
+    pub clock: Arc<dyn Clock>,
+    /// Where it leaves its reports.
+    pub mailbox: Arc<Mailbox>,
+}
+
+impl Leg {
+    /// Recovers the sink, reports the committed state whole, and is ready to go on from it.
+    pub fn recover(parts: Parts) -> Result<Self, LegError> {
+        let Parts { key, plan, mut sink, clock, mailbox } = parts;
+        let state = sink.recover()?;
+        let progress = |place: Place| Progress { offset: state.position(place), ..Progress::default() };
+        let leg = Self {
+            plan,
+            sink,
+            clock,
+            mailbox,
+            gate: watch::channel(Gate::All).0,
+            taken: Taken::from_state(&state),
+            places: PLACES.into_iter().map(|place| (place, progress(place))).collect(),
+            commit: state.commit,
+            fates: state.fates,
+            delivered_bytes: state.delivered_bytes,
+            pending: Pending::default(),
+            alarm: None,
+            key,
+        };
+        leg.report_whole();
+        Ok(leg)
+    }
+
+    /// Where reading goes on.
+    pub fn positions(&self) -> Vec<Position> {
+        self.places.iter().map(|(place, progress)| Position { place: *place, offset: progress.offset }).collect()
+    }
+
+    /// Tells the readers who may read.
+    pub fn gate(&self) -> watch::Receiver<Gate> {
+        self.gate.subscribe()
+    }
+
+    /// Runs until `stop` is true (then commits what it has) or something fails.
+    pub async fn run(
+        &mut self,
+        mut arrivals: mpsc::Receiver<Arrival>,
+        checkpoint: Duration,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), LegError> {
+        let mailbox = self.mailbox.clone();
+        let mut ticks = interval(checkpoint);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stopped| *stopped) => return self.commit(),
+                _ = ticks.tick() => self.commit()?,
+                () = mailbox.whole_wanted() => {
+                    // Only what is committed may be told.
+                    self.commit()?;
+                    self.report_whole();
+                }
+                arrival = arrivals.recv() => match arrival {
+                    Some(arrival) => self.take(arrival)?,
+                    None => return self.commit(),
+                },
+            }
+            if self.sink.is_full() {
+                self.commit()?;
+            }
+        }
+    }
+
+    /// Takes what is new in a chunk.
+    fn take(&mut self, Arrival { place, chunk }: Arrival) -> Result<(), LegError> {
+        self.notice_overtaken(place, chunk.start_offset);
+        let progress = self.places.entry(place).or_default();
+        progress.start = progress.start.max(chunk.start_offset);
+        progress.end = progress.end.max(chunk.end_offset);
+        let from = progress.offset;
+        let mut entries = chunk.entries;
+        entries.retain(|entry| entry.end_offset() > from);
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+        if first.offset > from {
+            let records = first.offset - from;
+            metrics::hole(self.key.stream.as_str(), &self.key.sink, records);
+            warn!(stream = %self.key.stream, from, to = first.offset, "the journal passed over offsets");
+        }
+        (progress.offset, progress.reached_ms) = (last.end_offset(), last.append_time_ms);
+        let converted = convert(self.plan.as_ref(), &mut self.taken, place, &entries);
+        self.write(converted)?;
+        self.set_gate();
+        Ok(())
+    }
+
+    fn write(&mut self, converted: Converted) -> Result<(), LegError> {
+        let Converted { rows, apart, fates, delivered_bytes, appended } = converted;
+        self.pending.is_dirty = true;
+        self.pending.fates.add(&fates);
+        self.pending.delivered_bytes += delivered_bytes;
+        self.pending.appended.extend(appended);
+        if let Some(rows) = rows {
+            self.sink.write(rows)?;
+        }
+        Ok(self.sink.set_apart(&apart)?)
+    }
+
+    /// Retention has removed records before this leg read them: says which, and goes on behind them.
+    fn notice_overtaken(&mut self, place: Place, start: u64) {
+        let progress = self.places.entry(place).or_default();
+        if start <= progress.offset {
+            return;
+        }
+        let records = start - progress.offset;
+        let alarm = format!(
+            "retention removed offsets {}..{start} of partition {} in cluster {} before this leg had read them: \
+             {records} records; raise limits.retention_seconds or limits.retention_bytes, or set \
+             limits.retention_waits",
+            progress.offset, place.partition, place.cluster
+        );
+        error!(stream = %self.key.stream, leg = self.key.sink, "{alarm}");
+        metrics::overtaken(self.key.stream.as_str(), &self.key.sink, records);
+        progress.offset = start;
+        self.pending.is_dirty = true;
+        self.alarm = Some(alarm);
+    }
+
+    fn set_gate(&self) {
+        let reached_ms = self.places.iter().map(|(place, progress)| (*place, progress.reached_ms)).collect();
+        let now = gate(self.taken.bytes(), &reached_ms);
+        let is_news = |open: &mut Gate| std::mem::replace(open, now) != now;
+        if self.gate.send_if_modified(is_news) && now != Gate::All {
+            warn!(stream = %self.key.stream, leg = self.key.sink, "range sets over their budget: readers are held");
+        }
+    }
+
+    /// Commits, if anything is new, and reports.
+    fn commit(&mut self) -> Result<(), LegError> {
+        let starts = self.places.iter().map(|(place, progress)| (*place, progress.start)).collect();
+        let now_ms = self.clock.now_ms();
+        let read_up_to = self.places.values().map(|progress| progress.read_up_to_ms(now_ms)).min();
+        self.taken.forget(&starts, read_up_to.unwrap_or(0));
+        self.set_gate();
+        if !self.pending.is_dirty {
+            return Ok(());
+        }
+        let Pending { fates, delivered_bytes, appended, .. } = std::mem::take(&mut self.pending);
+        let Changes { sources, forgotten } = self.taken.changes();
+        let horizon_minutes = self.taken.horizon_minutes();
+        let commit =
+            Commit { positions: self.positions(), sources, forgotten, horizon_minutes, fates, delivered_bytes };
+        self.commit = self.sink.commit(&commit)?;
+        self.fates.add(&fates);
+        self.delivered_bytes += delivered_bytes;
+        let [delay_ms_p50, delay_ms_p99] = percentiles(appended, self.clock.now_ms());
+        self.observe(&fates, delay_ms_p50, delay_ms_p99);
+        let changed = commit.sources.into_keys();
+        let taken = changed.filter_map(|source| Some((source, self.taken.of(&source)?.clone()))).collect();
+        self.mailbox.put(LegReport { delay_ms_p50, delay_ms_p99, taken, ..self.report() });
+        Ok(())
+    }
+
+    fn observe(&self, fates: &FateCounts, p50_ms: u64, p99_ms: u64) {
+        let (stream, leg) = (self.key.stream.as_str(), &self.key.sink);
+        metrics::committed(stream, leg, fates);
+        metrics::delays(stream, p50_ms, p99_ms);
+        metrics::range_set_bytes(stream, leg, self.taken.bytes());
+    }
+
+    fn report_whole(&self) {
+        self.mailbox.put(LegReport { whole: true, taken: self.taken.all(), ..self.report() });
+    }
+
+    /// Where the leg stands, without sources; called only while nothing is pending, so that all of it is committed.
+    fn report(&self) -> LegReport {
+        LegReport {
+            commit: self.commit,
+            positions: self.positions(),
+            fates: self.fates,
+            delivered_bytes: self.delivered_bytes,
+            failure: self.alarm.clone(),
+            whole: false,
+            taken: BTreeMap::new(),
+            ..self.mailbox.last()
+        }
+    }
+}
+
+/// The median and the 99th percentile of the time from append to `now_ms`, in ms.
+fn percentiles(mut appended: Vec<(i64, u64)>, now_ms: i64) -> [u64; 2] {
+    appended.sort_unstable_by_key(|(append_time_ms, _)| std::cmp::Reverse(*append_time_ms));
+    let total: u64 = appended.iter().map(|(_, records)| records).sum();
+    [50, 99].map(|percent| {
+        let rank = (total * percent).div_ceil(100).max(1);
+        let mut passed = 0;
+        let reached = appended.iter().find(|(_, records)| {
+            passed += records;
+            passed >= rank
+        });
+        reached.map_or(0, |(append_time_ms, _)| u64::try_from(now_ms - append_time_ms).unwrap_or(0))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! Runs of a leg over the files sink on the simulated disk: re-sends, restarts, power loss, retention that overtakes.
+
+use std::path::{Path, PathBuf};
+
+use arrow_array::cast::AsArray;
+use arrow_array::{RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema};
+use journal::{Chunk, Entry};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use sink::files::verify::verify;
+use sink::{FilesSink, Identity};
+use stream::clock::HeldClock;
+use stream::disk::SimDisk;
+use stream::provenance::SourceId;
+use stream::{BatchBuilder, Incarnation, Kind};
+
+use super::*;
+use crate::sql::{InputRow, Output, RowFate};
+
+/// Delivers the body as text; filters what begins with `f`, fails on what begins with `x`.
+struct Lines;
+
+impl Convert for Lines {
+    fn convert(&self, rows: &[InputRow<'_>]) -> Output {
+        let fate = |row: &InputRow<'_>| match row.body.first() {
+            Some(b'f') => RowFate::Filtered,
+            Some(b'x') => RowFate::Failed("bad".to_owned()),
+            _ => RowFate::Delivered,
+        };
+        let fates: Vec<RowFate> = rows.iter().map(fate).collect();
+        let origin: Vec<u32> = (0..).zip(&fates).filter(|(_, f)| **f == RowFate::Delivered).map(|(i, _)| i).collect();
+        let lines = origin.iter().map(|i| std::str::from_utf8(rows[*i as usize].body).unwrap());
+        let column = Arc::new(StringArray::from_iter_values(lines));
+        let schema = Arc::new(Schema::new(vec![Field::new("line", DataType::Utf8, false)]));
+        let batch = RecordBatch::try_new(schema, vec![column]).unwrap();
+        let event_times_ms = origin.iter().map(|i| rows[*i as usize].append_time_ms).collect();
+        Output { batch, origin, event_times_ms, fates }
+    }
+}
+
+fn dir() -> PathBuf {
+    PathBuf::from("/out/a.b.c/files")
+}
+
+fn key() -> LegKey {
+    LegKey { stream: "a.b.c".parse().unwrap(), incarnation: Incarnation(1), sink: "files".to_owned() }
+}
+
+fn leg(disk: &SimDisk, mailbox: &Arc<Mailbox>) -> Result<Leg, LegError> {
+    let LegKey { stream, incarnation, sink } = key();
+    let sink = FilesSink::new(Arc::new(disk.clone()), dir(), Identity { stream, incarnation, leg: sink });
+    let clock = Arc::new(HeldClock::at(10_000_000));
+    let mailbox = mailbox.clone();
+    Leg::recover(Parts { key: key(), plan: Box::new(Lines), sink: Box::new(sink), clock, mailbox })
+}
+
+/// The body of the `n`-th record of a source: some are filtered, some fail.
+fn body(source: u64, n: u64) -> String {
+    let kind = match (source + n) % 9 {
+        4 => 'f',
+        7 => 'x',
+        _ => 'd',
+    };
+    format!("{kind}-{source}-{n}")
+}
+
+/// Records `from..to` of a source, ten ordinals each; every eleventh is a mark.
+fn batch(source: u64, from: u64, to: u64) -> stream::Batch {
+    let mut builder = BatchBuilder::new(from * 10);
+    for n in from..to {
+        match n % 11 {
+            5 => builder.push(Kind::Mark, (n + 1) * 10, None, b""),
+            _ => builder.push(Kind::Event, (n + 1) * 10, None, body(source, n).as_bytes()),
+        }
+    }
+    let id = SourceId::derive(100, &[&source.to_le_bytes()]);
+    builder.take(&"a.b.c".parse().unwrap(), Incarnation(1), id).unwrap()
+}
+
+/// A journal: three sources of 40 records, sent in batches of a few, some again, some out of order.
+fn journal(dice: &mut ChaCha8Rng) -> Vec<Entry> {
+    let (mut entries, mut offset): (Vec<Entry>, u64) = (Vec::new(), 0);
+    let mut next = [0_u64; 3];
+    while next.iter().any(|n| *n < 40) {
+        let source = dice.random_range(0..3_usize);
+        let again = dice.random_bool(0.3);
+        let from = if again { dice.random_range(0..=next[source]) } else { next[source] };
+        let to = (from + dice.random_range(1..8)).min(40);
+        if from >= to {
+            continue;
+        }
+        next[source] = next[source].max(to);
+        let entry = Entry { offset, append_time_ms: 9_000_000 + offset as i64, batch: batch(source as u64, from, to) };
+        offset = entry.end_offset();
+        entries.push(entry);
+    }
+    entries
+}
+
+fn arrival(entries: &[Entry], start_offset: u64) -> Arrival {
+    let end_offset = entries.last().map_or(start_offset, Entry::end_offset);
+    Arrival { place: PLACES[0], chunk: Chunk { entries: entries.to_vec(), start_offset, end_offset } }
+}
+
+fn lines(disk: &dyn stream::disk::Disk, folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in disk.list(folder).unwrap() {
+        let path = folder.join(&name);
+        if name.starts_with("dt=") || name.starts_with("hour=") {
+            found.extend(lines(disk, &path));
+        } else if name.ends_with(".parquet") {
+            let bytes = bytes::Bytes::from(stream::disk::read_all(disk, &path).unwrap());
+            let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+            for batch in reader.build().unwrap() {
+                let batch = batch.unwrap();
+                found.extend(batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
+            }
+        }
+    }
+    found
+}
+
+/// What a reader of the whole journal without doubles would find, and the fates.
+fn expected() -> (Vec<String>, FateCounts) {
+    let (mut lines, mut fates) = (Vec::new(), FateCounts::default());
+    for (source, n) in (0..3).flat_map(|source| (0..40).map(move |n| (source, n))) {
+        match (n % 11, body(source, n).as_bytes()[0]) {
+            (5, _) => fates.dropped += 1,
+            (_, b'f') => fates.filtered += 1,
+            (_, b'x') => fates.quarantined += 1,
+            _ => lines.push(body(source, n)),
+        }
+    }
+    lines.sort_unstable();
+    fates.delivered = lines.len() as u64;
+    (lines, fates)
+}
+
+/// Feeds the leg from its own positions to the end, committing now and then.
+fn feed(leg: &mut Leg, entries: &[Entry], dice: &mut ChaCha8Rng) -> Result<(), LegError> {
+    let from = leg.positions()[0].offset;
+    let rest: Vec<Entry> = entries.iter().filter(|entry| entry.end_offset() > from).cloned().collect();
+    for some in rest.chunks(3) {
+        leg.take(arrival(some, 0))?;
+        if dice.random_bool(0.4) {
+            leg.commit()?;
+        }
+    }
+    leg.commit()
+}
+
+#[test]
+fn power_loss_and_restarts_lose_and_double_nothing() {
+    let seeds = std::env::var("ISOLANE_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    for seed in 0..seeds {
+        let mut dice = ChaCha8Rng::seed_from_u64(seed);
+        let (disk, mailbox, entries) = (SimDisk::new(), Mailbox::new(&key()), journal(&mut dice));
+        for _ in 0..3 {
+            disk.lose_power_after(dice.random_range(0..120));
+            let ran = leg(&disk, &mailbox).and_then(|mut leg| feed(&mut leg, &entries, &mut dice));
+            assert!(ran.is_ok() || disk.power_is_gone(), "{ran:?}");
+            disk.power_loss(&mut dice);
+        }
+        let mut last = leg(&disk, &mailbox).unwrap();
+        feed(&mut last, &entries, &mut dice).unwrap();
+
+        let (lines_expected, fates) = expected();
+        let mut found = lines(&disk, &dir());
+        found.sort_unstable();
+        assert_eq!(found, lines_expected, "seed {seed}");
+        let report = verify(&disk, &dir()).unwrap();
+        let records: u64 = entries.iter().map(|entry| entry.batch.len() as u64).sum();
+        let doubles = records - fates.total();
+        assert_eq!((report.findings, report.state.fates), (vec![], FateCounts { doubles, ..fates }), "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_commits_on_the_checkpoint_and_when_stopped_and_only_what_is_new() {
+    let mut dice = ChaCha8Rng::seed_from_u64(1);
+    let (disk, mailbox, entries) = (SimDisk::new(), Mailbox::new(&key()), journal(&mut dice));
+    let mut leg = leg(&disk, &mailbox).unwrap();
+    let (sender, arrivals) = mpsc::channel(2);
+    let (stop, stopped) = watch::channel(false);
+    let half = entries.len() / 2;
+    let feeding = async {
+        let commits = || mailbox.last().commit;
+        sender.send(arrival(&entries[..half], 0)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        assert_eq!(commits(), 0);
+        tokio::time::sleep(Duration::from_millis(2_000)).await;
+        assert_eq!(commits(), 1, "nothing new came after the first checkpoint");
+        sender.send(arrival(&entries[half..], 0)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        stop.send_replace(true);
+    };
+    let (ran, ()) = tokio::join!(leg.run(arrivals, Duration::from_secs(1), stopped), feeding);
+    ran.unwrap();
+    let report = mailbox.last();
+    assert_eq!((report.commit, report.fates.total()), (2, expected().1.total()));
+    assert_eq!(report.positions[0].offset, entries.last().unwrap().end_offset());
+    assert!(report.delay_ms_p50 > 0 && report.delay_ms_p50 <= report.delay_ms_p99);
+}
+
+#[test]
+fn retention_that_overtakes_is_named_and_the_leg_goes_on() {
+    let mut dice = ChaCha8Rng::seed_from_u64(2);
+    let (disk, mailbox, entries) = (SimDisk::new(), Mailbox::new(&key()), journal(&mut dice));
+    let mut leg = leg(&disk, &mailbox).unwrap();
+    leg.take(arrival(&entries[..2], 0)).unwrap();
+    leg.commit().unwrap();
+    let (from, start) = (entries[2].offset, entries[5].offset);
+    leg.take(arrival(&entries[5..], start)).unwrap();
+    leg.commit().unwrap();
+    let report = mailbox.last();
+    assert_eq!(report.positions[0].offset, entries.last().unwrap().end_offset());
+    assert!(report.failure.unwrap().contains(&format!("offsets {from}..{start} of partition 0")));
+}
+
+#[test]
+fn percentiles_are_of_records_not_of_entries() {
+    for (appended, expected) in [
+        (vec![], [0, 0]),
+        (vec![(90, 1)], [10, 10]),
+        (vec![(50, 1), (90, 99)], [10, 10]),
+        (vec![(50, 2), (90, 98)], [10, 50]),
+        (vec![(200, 1)], [0, 0]),
+    ] {
+        assert_eq!(percentiles(appended.clone(), 100), expected, "{appended:?}");
+    }
+}
