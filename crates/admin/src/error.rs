@@ -1,0 +1,100 @@
+//! Why admin cannot start or go on, and why the store refuses. How a refusal becomes an HTTP status is decided once,
+//! in `api`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use stream::config::SpecError;
+use stream::{StreamId, TopicName};
+
+/// Why admin cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The directory cannot be made or read.
+    #[error("admin directory {}: {cause}; give a directory that this user can write", .dir.display())]
+    Dir {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The database file is damaged, or is none.
+    #[error("metadata database {} is damaged: {cause}; put a backup in its place, or move it away to start empty", .file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What was found.
+        cause: String,
+    },
+    /// The database cannot be opened.
+    #[error("metadata database {} cannot be opened: {cause}", .file.display())]
+    Open {
+        /// The file.
+        file: PathBuf,
+        /// What was found.
+        cause: String,
+    },
+    /// Another process holds the database.
+    #[error("metadata database {} is in use by another admin; stop it, or give another directory", .file.display())]
+    InUse {
+        /// The file.
+        file: PathBuf,
+    },
+    /// There is no authentication yet, so nothing beyond this machine may reach the API.
+    #[error("admin may not listen on {0}: without authentication it listens on loopback only")]
+    Exposed(SocketAddr),
+    /// The listener's address cannot be read.
+    #[error("admin's listener: {0}")]
+    Listener(std::io::Error),
+    /// The journal's address is none.
+    #[error(transparent)]
+    Journal(#[from] journal::AddressError),
+    /// The configuration cannot be published.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the store refuses a change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The spec contradicts itself.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// There is no such stream.
+    #[error("there is no stream {0}")]
+    NoStream(StreamId),
+    /// There is one already.
+    #[error("stream {0} exists already; change it, or delete it first")]
+    Exists(StreamId),
+    /// Another stream has the topic.
+    #[error("stream {stream}: topic {topic} belongs to stream {owner}; a topic carries one stream")]
+    TopicTaken {
+        /// The stream to be stored.
+        stream: StreamId,
+        /// The topic.
+        topic: TopicName,
+        /// Whose it is.
+        owner: StreamId,
+    },
+    /// The topic of a living stream may not change: what lies in the old one would never be read.
+    #[error("stream {0}: its topic is {1} for its whole life; delete the stream and create it anew to change it")]
+    TopicFixed(StreamId, TopicName),
+    /// Somebody else has changed the stream.
+    #[error("stream {0} is at version {1}, not {2}; read it again")]
+    Version(StreamId, u64, u64),
+    /// No room for another stream.
+    #[error("{0} streams exist, the most that one installation keeps; delete one first")]
+    Full(usize),
+    /// Another machine runs under the agent's id.
+    #[error("agent id {0} is in use by another running agent; give this one a state directory of its own")]
+    Leased(String),
+    /// The database failed; nothing of the change was stored.
+    #[error("the metadata database failed: {0}; try again")]
+    Database(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.to_string())
+    }
+}

@@ -1,0 +1,147 @@
+//! Streams: create, change, delete. The rules that need the other streams are here: one topic per stream, one living
+//! stream per id, a bound on their number, no lost update.
+
+use std::sync::Mutex;
+
+use sqlx::{Row, SqliteConnection};
+use stream::config::{Snapshot, StreamConfig, StreamSpec};
+use stream::{Incarnation, StreamId, limits};
+
+use super::open::{parse, print};
+use super::{Book, locked};
+use crate::error::StoreError;
+
+/// Bits of an incarnation that hold the metadata version; those above hold the time of birth.
+const VERSION_BITS: u32 = 20;
+
+/// The incarnation of a stream born at `now_ms` as the `version`-th change: the version tells apart what one database
+/// makes, the time what databases do that took each other's place.
+fn incarnation(now_ms: i64, version: u64) -> Incarnation {
+    Incarnation((now_ms as u64) << VERSION_BITS | version & ((1 << VERSION_BITS) - 1))
+}
+
+/// When a stream was born, in ms since 1970.
+pub fn born_ms(incarnation: Incarnation) -> i64 {
+    (incarnation.0 >> VERSION_BITS) as i64
+}
+
+/// Loads the living streams.
+pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Snapshot, StoreError> {
+    let version: i64 = sqlx::query_scalar("SELECT version FROM metadata").fetch_one(&mut *connection).await?;
+    let mut snapshot = Snapshot { version: version as u64, ..Snapshot::default() };
+    let rows = sqlx::query("SELECT incarnation, version, spec FROM streams WHERE deleted_at_ms IS NULL");
+    for row in rows.fetch_all(connection).await? {
+        let spec: StreamSpec = parse("spec", row.try_get("spec")?)?;
+        let incarnation = Incarnation::try_from(row.try_get::<String, _>("incarnation")?)
+            .map_err(|error| StoreError::Database(format!("column incarnation: {error}")))?;
+        let version = row.try_get::<i64, _>("version")? as u64;
+        snapshot.streams.insert(spec.id.clone(), StreamConfig { incarnation, version, spec });
+    }
+    Ok(snapshot)
+}
+
+/// Stores a new stream.
+pub(super) async fn create(
+    connection: &mut SqliteConnection,
+    snapshot: &mut Snapshot,
+    spec: StreamSpec,
+    now_ms: i64,
+) -> Result<StreamConfig, StoreError> {
+    spec.check()?;
+    if snapshot.streams.contains_key(&spec.id) {
+        return Err(StoreError::Exists(spec.id));
+    }
+    if snapshot.streams.len() >= limits::STREAMS_MAX {
+        return Err(StoreError::Full(limits::STREAMS_MAX));
+    }
+    let config = StreamConfig { incarnation: incarnation(now_ms, snapshot.version + 1), version: 1, spec };
+    topic_free(snapshot, &config)?;
+    sqlx::query("INSERT INTO streams (incarnation, id, version, spec) VALUES (?, ?, 1, ?)")
+        .bind(config.incarnation.to_string())
+        .bind(config.spec.id.as_str())
+        .bind(print(&config.spec)?)
+        .execute(&mut *connection)
+        .await?;
+    count_up(connection, snapshot).await?;
+    snapshot.streams.insert(config.spec.id.clone(), config.clone());
+    Ok(config)
+}
+
+/// Changes a stream. The same spec again changes nothing, not even the version.
+pub(super) async fn change(
+    connection: &mut SqliteConnection,
+    snapshot: &mut Snapshot,
+    spec: StreamSpec,
+    if_version: Option<u64>,
+) -> Result<StreamConfig, StoreError> {
+    spec.check()?;
+    let Some(known) = snapshot.streams.get(&spec.id) else { return Err(StoreError::NoStream(spec.id)) };
+    if let Some(read) = if_version.filter(|read| *read != known.version) {
+        return Err(StoreError::Version(spec.id, known.version, read));
+    }
+    if known.spec == spec {
+        return Ok(known.clone());
+    }
+    let config = StreamConfig { incarnation: known.incarnation, version: known.version + 1, spec };
+    if config.topic() != known.topic() {
+        return Err(StoreError::TopicFixed(config.spec.id.clone(), known.topic()));
+    }
+    sqlx::query("UPDATE streams SET version = ?, spec = ? WHERE incarnation = ?")
+        .bind(config.version as i64)
+        .bind(print(&config.spec)?)
+        .bind(config.incarnation.to_string())
+        .execute(&mut *connection)
+        .await?;
+    count_up(connection, snapshot).await?;
+    snapshot.streams.insert(config.spec.id.clone(), config.clone());
+    Ok(config)
+}
+
+/// Ends a stream's life; what is known of it goes too.
+pub(super) async fn delete(
+    connection: &mut SqliteConnection,
+    snapshot: &mut Snapshot,
+    book: &Mutex<Book>,
+    id: &StreamId,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let Some(known) = snapshot.streams.get(id) else { return Err(StoreError::NoStream(id.clone())) };
+    let incarnation = known.incarnation;
+    sqlx::query("UPDATE streams SET deleted_at_ms = ? WHERE incarnation = ?")
+        .bind(now_ms)
+        .bind(incarnation.to_string())
+        .execute(&mut *connection)
+        .await?;
+    for delete in [
+        "DELETE FROM source_facts WHERE incarnation = ?",
+        "DELETE FROM legs WHERE incarnation = ?",
+        "DELETE FROM leg_sources WHERE incarnation = ?",
+    ] {
+        sqlx::query(delete).bind(incarnation.to_string()).execute(&mut *connection).await?;
+    }
+    count_up(connection, snapshot).await?;
+    snapshot.streams.remove(id);
+    locked(book).forget(incarnation);
+    Ok(())
+}
+
+fn topic_free(snapshot: &Snapshot, config: &StreamConfig) -> Result<(), StoreError> {
+    let topic = config.topic();
+    match snapshot.streams.values().find(|other| other.topic() == topic) {
+        Some(other) => {
+            Err(StoreError::TopicTaken { stream: config.spec.id.clone(), topic, owner: other.spec.id.clone() })
+        }
+        None => Ok(()),
+    }
+}
+
+async fn count_up(connection: &mut SqliteConnection, snapshot: &mut Snapshot) -> Result<(), StoreError> {
+    snapshot.version += 1;
+    sqlx::query("UPDATE metadata SET version = ?").bind(snapshot.version as i64).execute(connection).await?;
+    Ok(())
+}
+
+/// Whether this life of this stream is the living one.
+pub(super) fn lives(snapshot: &Snapshot, id: &StreamId, incarnation: Incarnation) -> bool {
+    snapshot.streams.get(id).is_some_and(|config| config.incarnation == incarnation)
+}
