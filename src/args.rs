@@ -1,0 +1,238 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+/// Streaming data transport: every stream in a lane of its own, everything exactly once, provably.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Example: collect a log file into Parquet on this machine, without any server\n\n  \
+    isolane up --data-dir data --tail /var/log/syslog\n\n\
+    Then look at http://127.0.0.1:7700 and at data/out."
+)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Roles and verbs.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run everything on this machine with embedded defaults.
+    Up(Up),
+    /// Role: keep streams and ledger, serve UI and API.
+    Admin(RoleFile),
+    /// Role: keep acknowledged records on this machine's disk.
+    Journal(Journal),
+    /// Role: take records over HTTP and gRPC.
+    Gateway(RoleFile),
+    /// Role: run the streams' jobs.
+    Query(RoleFile),
+    /// Role: collect files, a worker process per stream.
+    Agent(RoleFile),
+    /// A worker of an agent; started by it.
+    #[command(hide = true)]
+    Worker {
+        /// What the agent tells it.
+        settings: String,
+    },
+    /// Create, list, show, change and delete streams.
+    #[command(subcommand)]
+    Stream(Stream),
+    /// Show what every stream receives and delivers.
+    Status(Status),
+    /// Send a file's lines, or standard input's, to a stream.
+    Send(Send),
+    /// Check a job's SQL without starting anything.
+    #[command(subcommand)]
+    Sql(Sql),
+    /// Account for every record of a stream.
+    Ledger(Ledger),
+}
+
+/// `up`.
+#[derive(ClapArgs)]
+pub struct Up {
+    /// Where everything is kept.
+    #[arg(long, env = "ISOLANE_DATA_DIR", default_value = "isolane-data")]
+    pub data_dir: PathBuf,
+    /// Collect this file's lines instead of the machine's own logs; may be a glob pattern.
+    #[arg(long, value_name = "PATH")]
+    pub tail: Option<String>,
+    /// Create no first stream.
+    #[arg(long, conflicts_with = "tail")]
+    pub no_first_stream: bool,
+    /// Port of the UI and the admin API; 0 picks a free one.
+    #[arg(long, default_value_t = 7700)]
+    pub ui_port: u16,
+    /// Port that takes records over HTTP; 0 picks a free one.
+    #[arg(long, default_value_t = 7701)]
+    pub http_port: u16,
+    /// Port that takes records over gRPC; 0 picks a free one.
+    #[arg(long, default_value_t = 7702)]
+    pub grpc_port: u16,
+}
+
+/// A role's configuration.
+#[derive(ClapArgs)]
+pub struct RoleFile {
+    /// The role's configuration file (TOML); see `config/` for a commented example.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// End when this process is gone; set by `up`.
+    #[arg(long, hide = true)]
+    pub parent: Option<u32>,
+}
+
+/// `journal`: the role, or its dump.
+#[derive(ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Journal {
+    /// A verb instead of the role.
+    #[command(subcommand)]
+    pub verb: Option<JournalVerb>,
+    /// The role's configuration file (TOML); see `config/journal.toml`.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// End when this process is gone; set by `up`.
+    #[arg(long, hide = true)]
+    pub parent: Option<u32>,
+}
+
+/// Verbs on a journal's files.
+#[derive(Subcommand)]
+pub enum JournalVerb {
+    /// Write every record of the journal's files as JSON lines, for independent readers.
+    Dump {
+        /// The journal's directory, e.g. `isolane-data/journal`.
+        dir: PathBuf,
+        /// Only this topic, by its name or its key (name@incarnation).
+        #[arg(long)]
+        topic: Option<String>,
+    },
+}
+
+/// Where admin answers.
+#[derive(ClapArgs)]
+pub struct AdminUrl {
+    /// The admin API.
+    #[arg(long, env = "ISOLANE_ADMIN", default_value = "http://127.0.0.1:7700")]
+    pub admin: String,
+}
+
+/// Verbs on streams.
+#[derive(Subcommand)]
+pub enum Stream {
+    /// Create a stream from a file (JSON or TOML) or from options.
+    Create(StreamCreate),
+    /// List the streams.
+    List(AdminUrl),
+    /// Show one stream's configuration.
+    Show {
+        /// `department.project.business`.
+        id: String,
+        /// Where admin answers.
+        #[command(flatten)]
+        admin: AdminUrl,
+    },
+    /// Change fields of a stream, e.g. `priority=high` or `limits.checkpoint_ms=2000`.
+    Set {
+        /// `department.project.business`.
+        id: String,
+        /// `field=value`; the value is JSON or plain text; `sql=@FILE` reads a file.
+        #[arg(required = true, value_name = "FIELD=VALUE")]
+        changes: Vec<String>,
+        /// Where admin answers.
+        #[command(flatten)]
+        admin: AdminUrl,
+    },
+    /// Delete a stream. Its files stay; created again it is another stream.
+    Delete {
+        /// `department.project.business`.
+        id: String,
+        /// Where admin answers.
+        #[command(flatten)]
+        admin: AdminUrl,
+    },
+}
+
+/// `stream create`.
+#[derive(ClapArgs)]
+pub struct StreamCreate {
+    /// `department.project.business`.
+    #[arg(required_unless_present = "file")]
+    pub id: Option<String>,
+    /// The whole stream as JSON or TOML; see `config/stream.toml`.
+    #[arg(long, value_name = "FILE", conflicts_with = "id")]
+    pub file: Option<PathBuf>,
+    /// Collect these files (absolute path or glob pattern; may be repeated).
+    #[arg(long, value_name = "PATH")]
+    pub tail: Vec<String>,
+    /// The job's SQL.
+    #[arg(long, value_name = "FILE")]
+    pub sql: Option<PathBuf>,
+    /// Records are JSON objects.
+    #[arg(long)]
+    pub json: bool,
+    /// Where admin answers.
+    #[command(flatten)]
+    pub admin: AdminUrl,
+}
+
+/// `status`.
+#[derive(ClapArgs)]
+pub struct Status {
+    /// Write JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Where admin answers.
+    #[command(flatten)]
+    pub admin: AdminUrl,
+}
+
+/// `send`.
+#[derive(ClapArgs)]
+pub struct Send {
+    /// `department.project.business`.
+    pub id: String,
+    /// The file; `-` or none is standard input.
+    pub file: Option<PathBuf>,
+    /// The gateway's HTTP door.
+    #[arg(long, env = "ISOLANE_GATEWAY", default_value = "http://127.0.0.1:7701")]
+    pub gateway: String,
+}
+
+/// Verbs on SQL.
+#[derive(Subcommand)]
+pub enum Sql {
+    /// Say whether a job's text runs, and if not, where and why.
+    Check {
+        /// The file with the job's text.
+        file: PathBuf,
+        /// Names of the stream's sinks.
+        #[arg(long, default_value = "files")]
+        sink: Vec<String>,
+    },
+}
+
+/// `ledger`.
+#[derive(ClapArgs)]
+pub struct Ledger {
+    /// `department.project.business`.
+    pub id: String,
+    /// Write JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Read the committed data too, and look for losses, doubles and damage in the files themselves.
+    #[arg(long)]
+    pub verify: bool,
+    /// Where `up` keeps everything; for --verify.
+    #[arg(long, env = "ISOLANE_DATA_DIR", default_value = "isolane-data")]
+    pub data_dir: PathBuf,
+    /// Where admin answers.
+    #[command(flatten)]
+    pub admin: AdminUrl,
+}

@@ -1,0 +1,129 @@
+//! The roles' configuration files: read raw, unknown keys refused, checked once. A commented example of each lies in
+//! `config/`; the tests here keep the examples true.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// `config/admin.toml`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminConfig {
+    /// UI and API.
+    pub listen: SocketAddr,
+    /// Health and metrics.
+    pub ops_listen: SocketAddr,
+    /// The database's folder.
+    pub state_dir: PathBuf,
+    /// `host:port` of the journal; the ledger asks it for the topics' ends.
+    pub journal: String,
+}
+
+/// `config/journal.toml`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalConfig {
+    /// gRPC: append and read.
+    pub listen: SocketAddr,
+    /// Health and metrics.
+    pub ops_listen: SocketAddr,
+    /// The log's folder.
+    pub state_dir: PathBuf,
+    /// Where streams are configured.
+    pub admin: String,
+}
+
+/// `config/gateway.toml`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Records over HTTP.
+    pub http_listen: SocketAddr,
+    /// Records over gRPC.
+    pub grpc_listen: SocketAddr,
+    /// Health and metrics.
+    pub ops_listen: SocketAddr,
+    /// Where the last good copy of the configuration lies.
+    pub state_dir: PathBuf,
+    /// `host:port` of the journal.
+    pub journal: String,
+    /// Where streams are configured.
+    pub admin: String,
+}
+
+/// `config/query.toml`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryConfig {
+    /// Health and metrics.
+    pub ops_listen: SocketAddr,
+    /// Where the last good copy of the configuration lies.
+    pub state_dir: PathBuf,
+    /// Where files sinks without a path of their own publish: `<out_dir>/<stream>/<sink>`.
+    pub out_dir: PathBuf,
+    /// `host:port` of the journal.
+    pub journal: String,
+    /// Where streams are configured.
+    pub admin: String,
+}
+
+/// `config/agent.toml`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Health and metrics.
+    pub ops_listen: SocketAddr,
+    /// Positions, cuts and quarantine of every stream.
+    pub state_dir: PathBuf,
+    /// The gateway's gRPC door, e.g. `http://127.0.0.1:7702`.
+    pub gateway: String,
+    /// Where streams are configured.
+    pub admin: String,
+}
+
+/// Reads a role's file.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{}: see config/ for a commented example", path.display()))
+}
+
+/// Listening beyond this machine needs authentication, which no door has yet.
+pub fn on_loopback(address: SocketAddr) -> Result<SocketAddr> {
+    ensure!(
+        address.ip().is_loopback(),
+        "{address} is not a loopback address: without authentication isolane listens on 127.0.0.1 only"
+    );
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example<T: DeserializeOwned>(name: &str) -> T {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+        read(&path).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    #[test]
+    fn the_examples_are_true() {
+        let addresses = [
+            example::<AdminConfig>("admin.toml").listen,
+            example::<JournalConfig>("journal.toml").listen,
+            example::<GatewayConfig>("gateway.toml").http_listen,
+            example::<QueryConfig>("query.toml").ops_listen,
+            example::<AgentConfig>("agent.toml").ops_listen,
+        ];
+        addresses.into_iter().for_each(|address| assert!(on_loopback(address).is_ok()));
+        let stream: stream::config::StreamSpec = example("stream.toml");
+        assert_eq!(stream.check(), Ok(()));
+    }
+
+    #[test]
+    fn an_open_door_is_refused() {
+        assert!(on_loopback("0.0.0.0:7700".parse().unwrap()).is_err());
+    }
+}
