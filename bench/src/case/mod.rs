@@ -1,0 +1,64 @@
+//! The cases, and how much each of them does.
+
+pub mod agent;
+pub mod gateway;
+pub mod query;
+pub mod delay;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::load::SIZES;
+use crate::report::Report;
+
+/// The cases in the order in which they run.
+pub const NAMES: [&str; 4] = ["agent", "gateway", "query", "delay"];
+
+/// How much is done.
+pub struct Plan {
+    /// Where files are written.
+    pub dir: PathBuf,
+    /// Whether the figures are rough.
+    pub quick: bool,
+    /// Times that limit and ours run in turn.
+    pub rounds: usize,
+    /// Bytes of records of one run.
+    pub bytes: usize,
+    /// How long load is offered where delays are measured: as fast as it goes, then at half of that.
+    pub offered: [Duration; 2],
+}
+
+impl Plan {
+    /// For the README's figures: some ten minutes.
+    pub fn whole(dir: PathBuf) -> Self {
+        let offered = [Duration::from_secs(15), Duration::from_secs(40)];
+        Self { dir, quick: false, rounds: 3, bytes: 400_000_000, offered }
+    }
+
+    /// Under two minutes.
+    pub fn quick(dir: PathBuf) -> Self {
+        let offered = [Duration::from_secs(4), Duration::from_secs(8)];
+        Self { dir, quick: true, rounds: 1, bytes: 100_000_000, offered }
+    }
+}
+
+/// Runs the wanted cases.
+pub async fn run(plan: &Plan, is_wanted: &impl Fn(&str) -> bool, report: &mut Report) -> Result<()> {
+    for size in SIZES {
+        if is_wanted("agent") {
+            agent::run(plan, size, report).await.with_context(|| format!("case agent, {size} B"))?;
+        }
+        if is_wanted("gateway") {
+            gateway::run(plan, size, report).await.with_context(|| format!("case gateway, {size} B"))?;
+        }
+        if is_wanted("query") {
+            query::run(plan, size, report).await.with_context(|| format!("case query, {size} B"))?;
+        }
+    }
+    if is_wanted("delay") {
+        delay::run(plan, report).await.context("case delay")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! What runs in child processes: the real roles and the limits, each told by one JSON argument. A child writes `ready`
+//! and its addresses on one line of standard output, works until it is killed, and dies with its parent.
+
+use std::future::pending;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use journal::JournalClient;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
+use stream::clock::SystemClock;
+use stream::control::{AdminClient, ConfigWatch, watch_config};
+use stream::disk::{Disk, RealDisk, SharedDisk};
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use crate::limit;
+
+/// The first argument of a child.
+pub const COMMAND: &str = "child";
+/// How often the metrics are folded, as a reader of `/metrics` would.
+const METRICS_EVERY: Duration = Duration::from_secs(5);
+
+/// What a child is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// Admin.
+    Admin {
+        /// Its folder.
+        dir: PathBuf,
+    },
+    /// The journal.
+    Journal {
+        /// Its folder.
+        dir: PathBuf,
+        /// Admin's URL.
+        admin: String,
+    },
+    /// A gateway; answers with its HTTP and its gRPC address.
+    Gateway {
+        /// Its folder.
+        dir: PathBuf,
+        /// The journal's `host:port`.
+        journal: String,
+        /// Admin's URL.
+        admin: String,
+    },
+    /// The jobs.
+    Query {
+        /// The folder of its copy of the configuration.
+        dir: PathBuf,
+        /// The folder below which it publishes.
+        out: PathBuf,
+        /// The journal's `host:port`.
+        journal: String,
+        /// Admin's URL.
+        admin: String,
+        /// How often it commits.
+        checkpoint: Duration,
+    },
+    /// An agent's worker.
+    Worker(agent::WorkerSettings),
+    /// The limit of an agent.
+    LimitAgent {
+        /// What it reads.
+        file: PathBuf,
+        /// Who acknowledges.
+        sink: SocketAddr,
+    },
+    /// The limit of the HTTP door.
+    LimitHttp {
+        /// The bare log.
+        file: PathBuf,
+    },
+    /// The limit of the gRPC door.
+    LimitGrpc {
+        /// The bare log.
+        file: PathBuf,
+    },
+}
+
+/// The child's whole life.
+pub fn main(order: Option<String>) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    start_logs();
+    let order = serde_json::from_str(&order.context("a child is told what to do by its parent")?)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(obey(order))
+}
+
+/// Logs on standard error; `ISOLANE_LOG` sets the level (default `error`: the load ends without taking leave).
+pub fn start_logs() {
+    let level = EnvFilter::try_from_env("ISOLANE_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).init();
+}
+
+async fn obey(order: Order) -> Result<()> {
+    match order {
+        Order::Admin { dir } => admin(dir).await,
+        Order::Journal { dir, admin } => journal(dir, &admin).await,
+        Order::Gateway { dir, journal, admin } => gateway(&dir, journal, &admin).await,
+        Order::Query { dir, out, journal, admin, checkpoint } => query(&dir, out, &journal, &admin, checkpoint).await,
+        Order::Worker(settings) => worker(settings).await,
+        Order::LimitAgent { file, sink } => {
+            ready(&[]);
+            tokio::task::block_in_place(|| limit::agent::send_file(&file, sink))?;
+            pending().await
+        }
+        Order::LimitHttp { file } => {
+            let log = limit::log::BareLog::create(&file)?;
+            let (listener, at) = listen().await?;
+            ready(&[at]);
+            limit::door::http(listener, log).await
+        }
+        Order::LimitGrpc { file } => {
+            let log = limit::log::BareLog::create(&file)?;
+            let (listener, at) = listen().await?;
+            ready(&[at]);
+            limit::door::grpc(listener, log).await
+        }
+    }
+}
+
+async fn admin(dir: PathBuf) -> Result<()> {
+    let (listener, at) = listen().await?;
+    let sql_check: admin::SqlCheck = Arc::new(|_| Ok(()));
+    let settings = admin::AdminSettings { dir, journal_addr: None, sql_check, clock: Arc::new(SystemClock) };
+    ready(&[at]);
+    Ok(admin::serve(settings, listener, pending()).await?)
+}
+
+async fn journal(dir: PathBuf, admin: &str) -> Result<()> {
+    let (_, _, watch) = begin(&dir, admin).await?;
+    let (listener, at) = listen().await?;
+    let settings = journal::JournalSettings { dir, log: journal::LogSettings::default() };
+    ready(&[at]);
+    Ok(journal::serve(settings, listener, watch, pending()).await?)
+}
+
+async fn gateway(dir: &Path, journal: String, admin: &str) -> Result<()> {
+    let (_, admin, watch) = begin(dir, admin).await?;
+    let (http, http_at) = listen().await?;
+    let (grpc, grpc_at) = listen().await?;
+    let settings = gateway::GatewaySettings::new("bench", journal, admin);
+    ready(&[http_at, grpc_at]);
+    Ok(gateway::serve(settings, http, grpc, watch, pending()).await?)
+}
+
+async fn query(dir: &Path, out_root: PathBuf, journal: &str, admin: &str, checkpoint: Duration) -> Result<()> {
+    let (disk, admin, watch) = begin(dir, admin).await?;
+    let journal = JournalClient::connect(journal)?;
+    let settings = query::QuerySettings { journal, admin, out_root, disk, checkpoint: Some(checkpoint) };
+    ready(&[]);
+    query::serve(settings, watch, pending()).await;
+    Ok(())
+}
+
+async fn worker(settings: agent::WorkerSettings) -> Result<()> {
+    let (disk, _, watch) = begin(&settings.state_dir, &settings.admin).await?;
+    ready(&[]);
+    Ok(agent::work(settings, disk, watch, pending()).await?)
+}
+
+/// What all roles have: metrics, a folder, the configuration.
+async fn begin(dir: &Path, admin: &str) -> Result<(SharedDisk, AdminClient, ConfigWatch)> {
+    let metrics = PrometheusBuilder::new().install_recorder().context("starting metrics")?;
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(METRICS_EVERY);
+        loop {
+            ticks.tick().await;
+            metrics.run_upkeep();
+        }
+    });
+    RealDisk.create_dir_all(dir).with_context(|| format!("cannot write {}", dir.display()))?;
+    let disk: SharedDisk = Arc::new(RealDisk);
+    let admin = AdminClient::new(admin);
+    let watch = watch_config(admin.clone(), disk.clone(), dir.join("config.json")).await?;
+    Ok((disk, admin, watch))
+}
+
+/// A free loopback port.
+pub async fn listen() -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let at = listener.local_addr()?;
+    Ok((listener, at))
+}
+
+fn ready(addresses: &[SocketAddr]) {
+    let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    println!("ready {}", addresses.join(" "));
+}

@@ -1,0 +1,176 @@
+//! The tables, in Markdown, on standard output: what the README shows.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::case::Plan;
+use crate::load::CONNECTIONS;
+use crate::measure::{self, Pair, Sample, Spread, spread};
+
+/// How long the machine is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// More than this in use by others disturbs the figures.
+const BUSY_CORES: f64 = 0.2;
+
+/// All that was measured.
+pub struct Report {
+    machine: String,
+    pairs: Vec<(&'static str, usize, Pair)>,
+    delays: Option<Delays>,
+}
+
+/// Delays at half load; each a median and a 99th percentile in ms.
+#[derive(Debug, Default)]
+pub struct Delays {
+    /// Records measured.
+    pub records: u64,
+    /// Bytes of each.
+    pub record_bytes: usize,
+    /// Records offered a second.
+    pub per_second: f64,
+    /// How often the job commits.
+    pub checkpoint: Duration,
+    /// From the journal's append to a reader's hand.
+    pub append_to_read: [i64; 2],
+    /// From the journal's append to the commit of the file.
+    pub append_to_commit: [i64; 2],
+    /// From the record's making to the commit of the file.
+    pub made_to_commit: [i64; 2],
+}
+
+impl Report {
+    /// Looks at the machine for a moment, and notes it, before the first run.
+    pub fn begin(plan: &Plan) -> Result<Self> {
+        let cores = std::thread::available_parallelism()?;
+        let others = measure::busy_cores(LOOK)?;
+        let load = std::fs::read_to_string("/proc/loadavg")?;
+        let load = load.split(' ').next().unwrap_or_default();
+        let busy = if others > BUSY_CORES { "**busy with other work**" } else { "otherwise idle" };
+        let rough = if plan.quick { "; `--quick`: one short round, rough figures" } else { "" };
+        let machine = format!(
+            "{cores} cores, {busy} ({others:.1} cores in use and load average {load} before the start); {} x (limit, \
+             ours), {} MB a run{rough}.",
+            plan.rounds,
+            plan.bytes / 1_000_000
+        );
+        Ok(Self { machine, pairs: Vec::new(), delays: None })
+    }
+
+    /// Adds a case.
+    pub fn add(&mut self, case: &'static str, record_bytes: usize, pair: Pair) {
+        self.pairs.push((case, record_bytes, pair));
+    }
+
+    /// Adds the delays.
+    pub fn add_delays(&mut self, delays: Delays) {
+        self.delays = Some(delays);
+    }
+
+    fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "| case | record | ours MB/s | limit MB/s | ours CPU-s per million | limit CPU-s per million | CPU ratio |"
+        )?;
+        writeln!(f, "|---|---|---|---|---|---|---|")?;
+        for (case, size, pair) in &self.pairs {
+            let speed = |samples: &[Sample]| spread(samples.iter().map(Sample::mb_per_second));
+            let cost = |samples: &[Sample]| spread(samples.iter().map(|sample| sample.per_million(sample.cpu)));
+            let (ours, limit) = (cost(&pair.ours), cost(&pair.limit));
+            let ratio = ours.zip(limit).map_or(0.0, |(ours, limit)| ours.median / limit.median);
+            let [ours_speed, limit_speed] = [&pair.ours, &pair.limit].map(|side| shown(speed(side), 0));
+            let [ours, limit] = [ours, limit].map(|cost| shown(cost, 2));
+            writeln!(f, "| {case} | {size} B | {ours_speed} | {limit_speed} | {ours} | {limit} | {ratio:.1} |")?;
+        }
+        Ok(())
+    }
+
+    fn write_parts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n| of it, CPU-s per million | record | ours | limit |\n|---|---|---|---|")?;
+        for (case, size, pair) in &self.pairs {
+            let [ours, limit] = [&pair.ours, &pair.limit].map(|side| parts(side));
+            if !ours.is_empty() {
+                writeln!(f, "| {case} | {size} B | {ours} | {limit} |")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `median (min-max)`.
+fn shown(spread: Option<Spread>, digits: usize) -> String {
+    match spread {
+        None => "-".to_owned(),
+        Some(Spread { median, min, max }) if min == max => format!("{median:.digits$}"),
+        Some(Spread { median, min, max }) => format!("{median:.digits$} ({min:.digits$}-{max:.digits$})"),
+    }
+}
+
+/// The medians of each part.
+fn parts(samples: &[Sample]) -> String {
+    let names = samples.first().map(|sample| sample.parts.iter().map(|(name, _)| *name)).into_iter().flatten();
+    let part = |(i, name): (usize, &str)| {
+        let cost = |sample: &Sample| sample.parts.get(i).map(|(_, cpu)| sample.per_million(*cpu));
+        format!("{name} {:.2}", spread(samples.iter().filter_map(cost)).map_or(0.0, |cost| cost.median))
+    };
+    names.enumerate().map(part).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.machine)?;
+        if !self.pairs.is_empty() {
+            self.write_costs(f)?;
+            self.write_parts(f)?;
+            writeln!(f, "\nGateway: {CONNECTIONS} connections, one request of about 100 kB under way on each.")?;
+        }
+        match &self.delays {
+            Some(delays) => write!(f, "{delays}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Delays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { records, record_bytes, per_second, checkpoint, .. } = self;
+        writeln!(
+            f,
+            "\nDelays of {records} records of {record_bytes} B at {per_second:.0} a second, half of what this machine \
+             brought to committed files; checkpoint every {} s:\n",
+            checkpoint.as_secs_f64()
+        )?;
+        writeln!(f, "| from | to | p50 ms | p99 ms |\n|---|---|---|---|")?;
+        for (from, to, [p50, p99]) in [
+            ("append", "the job's read", self.append_to_read),
+            ("append", "committed file", self.append_to_commit),
+            ("made by the client", "committed file", self.made_to_commit),
+        ] {
+            writeln!(f, "| {from} | {to} | {p50} | {p99} |")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_a_row_with_medians_and_ratio() {
+        let sample = |seconds| Sample {
+            records: 1_000_000,
+            bytes: 200_000_000,
+            wall: Duration::from_secs(2),
+            cpu: Duration::from_secs(seconds),
+            parts: vec![("gateway", Duration::from_secs(seconds))],
+        };
+        let pair = Pair { limit: vec![sample(1)], ours: vec![sample(2), sample(4), sample(3)] };
+        let mut report = Report { machine: String::new(), pairs: Vec::new(), delays: None };
+        report.add("some case", 200, pair);
+        let text = report.to_string();
+        assert!(text.contains("| some case | 200 B | 100 | 100 | 3.00 (2.00-4.00) | 1.00 | 3.0 |"), "{text}");
+        assert!(text.contains("| some case | 200 B | gateway 3.00 | gateway 1.00 |"), "{text}");
+    }
+}

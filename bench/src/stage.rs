@@ -1,0 +1,114 @@
+//! A scratch folder, the real admin, and the roles that a case needs: child processes, which end with the stage.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use http::Method;
+use serde::de::IgnoredAny;
+use stream::config::{StreamConfig, StreamSpec};
+use stream::control::AdminClient;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::child::{self, Order};
+use crate::measure;
+
+/// How long a child may take to be ready.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// A child process; killed when dropped.
+pub struct Child {
+    pid: u32,
+    addresses: Vec<SocketAddr>,
+    _process: tokio::process::Child,
+}
+
+impl Child {
+    /// Starts a child and waits until it is ready.
+    pub async fn start(order: &Order) -> Result<Self> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .arg(child::COMMAND)
+            .arg(serde_json::to_string(order)?)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {order:?}"))?;
+        let pid = process.id().context("the child has ended")?;
+        let stdout = process.stdout.take().context("no standard output")?;
+        let line = timeout(READY_WITHIN, BufReader::new(stdout).lines().next_line()).await;
+        let line = line.with_context(|| format!("{order:?} is not ready"))??;
+        let line = line.with_context(|| format!("{order:?} has ended"))?;
+        let mut words = line.split(' ').filter(|word| !word.is_empty());
+        ensure!(words.next() == Some("ready"), "{order:?} said {line:?}");
+        let addresses = words.map(|word| word.parse().context("address")).collect::<Result<_>>()?;
+        Ok(Self { pid, addresses, _process: process })
+    }
+
+    /// The address at which it serves; the second one is a gateway's gRPC door.
+    pub fn address(&self, which: usize) -> Result<SocketAddr> {
+        self.addresses.get(which).copied().context("the child serves no such address")
+    }
+
+    /// CPU that it has used so far.
+    pub fn cpu(&self) -> Result<Duration> {
+        measure::process_cpu(self.pid)
+    }
+}
+
+/// See the file's header.
+pub struct Stage {
+    scratch: TempDir,
+    admin: AdminClient,
+    admin_url: String,
+    _admin: Child,
+}
+
+impl Stage {
+    /// A stage in a new folder below `dir`.
+    pub async fn new(dir: &Path) -> Result<Self> {
+        let scratch = tempfile::tempdir_in(dir).with_context(|| format!("cannot write {}", dir.display()))?;
+        let child = Child::start(&Order::Admin { dir: scratch.path().join("admin") }).await?;
+        let admin_url = format!("http://{}", child.address(0)?);
+        Ok(Self { scratch, admin: AdminClient::new(&admin_url), admin_url, _admin: child })
+    }
+
+    /// A path in the stage's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Admin's URL.
+    pub fn admin_url(&self) -> String {
+        self.admin_url.clone()
+    }
+
+    /// Creates a stream.
+    pub async fn create(&self, spec: &StreamSpec) -> Result<StreamConfig> {
+        let _created: IgnoredAny = self.admin.send(Method::POST, "/api/v1/streams", spec).await?;
+        Ok(self.admin.get(&format!("/api/v1/streams/{}", spec.id)).await?)
+    }
+
+    /// Starts the journal.
+    pub async fn journal(&self) -> Result<Child> {
+        Child::start(&Order::Journal { dir: self.path("journal"), admin: self.admin_url() }).await
+    }
+
+    /// Starts a gateway before `journal`.
+    pub async fn gateway(&self, journal: &Child) -> Result<Child> {
+        let journal = journal.address(0)?.to_string();
+        Child::start(&Order::Gateway { dir: self.path("gateway"), journal, admin: self.admin_url() }).await
+    }
+
+    /// Starts the jobs behind `journal`.
+    pub async fn query(&self, journal: &Child, checkpoint: Duration) -> Result<Child> {
+        let journal = journal.address(0)?.to_string();
+        let (dir, out) = (self.path("query"), self.path("out"));
+        Child::start(&Order::Query { dir, out, journal, admin: self.admin_url(), checkpoint }).await
+    }
+}
