@@ -1,0 +1,53 @@
+//! The project's own commands, the same ones that CI runs:
+//! `cargo xtask check|test|soak|power-loss|bench|golden|services`.
+
+mod run;
+mod check;
+mod tidy;
+mod test;
+mod services;
+mod golden;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  check             formatting, lints and the house's rules; minutes, no service
+  test              everything: check, pure tests, the whole way, faults; installs what it needs where it may
+  soak ARGUMENTS    kills and faults under load, e.g. `cargo xtask soak --kills 100 --seed 7`
+  power-loss ARGUMENTS
+                    the disk loses what was not synced, under load, e.g. `cargo xtask power-loss --cycles 50 --seed 7`;
+                    needs root and a loop device
+  bench ARGUMENTS   the figures of the README, each beside its limit
+  golden [--check [--sample N]]
+                    what Flink answers to the cases of xtask/flink/cases.txt; writes or checks the file in crates/query
+  services fetch flink
+                    downloads what the tests are held against, pinned, into target/services
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<()> {
+    let Some((command, rest)) = arguments.split_first() else { bail!("{USAGE}") };
+    match command.as_str() {
+        "check" => check::run(),
+        "test" => test::run(),
+        "soak" => test::soak(rest),
+        "power-loss" => test::power_loss(rest),
+        "bench" => test::bench(rest),
+        "golden" => golden::run(rest),
+        "services" => services::run(rest),
+        other => bail!("unknown command {other:?}\n{USAGE}"),
+    }
+}

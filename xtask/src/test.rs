@@ -1,0 +1,78 @@
+//! `test`, `soak`, `power-loss` and `bench`: builds once, then runs. What the tests need beside Rust is found, installed
+//! where that is allowed, or named with the exact command; nothing passes by being left out.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::check::{self, WHOLE};
+use crate::golden;
+use crate::run::{cargo, has, root, step};
+
+/// Power losses on the simulated disk, per room that keeps something durable.
+const SEEDS: &str = "2000";
+/// Every fifth of the golden answers is made again by a real Flink.
+const GOLDEN: [&str; 3] = ["--check", "--sample", "5"];
+
+/// Everything.
+pub fn run() -> Result<()> {
+    let python = python_with_pyarrow()?;
+    check::run()?;
+    build()?;
+    let mut tests = cargo(&["test"]);
+    let tests = tests.args(WHOLE).env("ISOLANE_BIN", binary()).env("ISOLANE_PYTHON", &python);
+    step("tests", tests.env("ISOLANE_SEEDS", SEEDS))?;
+    golden::run(&GOLDEN.map(str::to_owned))?;
+    soak(&["--kills", "15", "--seed", "1"].map(str::to_owned))
+}
+
+/// The soak, with its arguments passed on.
+pub fn soak(arguments: &[String]) -> Result<()> {
+    build()?;
+    step("soak", Command::new(target().join("soak")).args(arguments).env("ISOLANE_BIN", binary()))
+}
+
+/// Power losses on a real filesystem, with their arguments passed on.
+pub fn power_loss(arguments: &[String]) -> Result<()> {
+    build()?;
+    step("power loss", Command::new(target().join("power_loss")).args(arguments).env("ISOLANE_BIN", binary()))
+}
+
+/// The benchmarks, built for release.
+pub fn bench(arguments: &[String]) -> Result<()> {
+    step("build for release", &mut cargo(&["build", "--release", "--workspace"]))?;
+    let bench = root().join("target/release/bench");
+    step("bench", Command::new(bench).args(arguments).env("ISOLANE_BIN", root().join("target/release/isolane")))
+}
+
+fn build() -> Result<()> {
+    step("build", cargo(&["build", "--bins"]).args(WHOLE))
+}
+
+fn target() -> PathBuf {
+    root().join("target/debug")
+}
+
+fn binary() -> PathBuf {
+    target().join("isolane")
+}
+
+/// A Python with pyarrow, the independent reader of what the sinks publish, in the target folder.
+fn python_with_pyarrow() -> Result<PathBuf> {
+    let venv = root().join("target/python");
+    let python = venv.join("bin/python");
+    if !has(&python, "--version") {
+        ensure!(
+            has("python3", "--version"),
+            "the tests read Parquet with pyarrow: install python3 (apt-get install -y python3 python3-venv)"
+        );
+        step("python environment", Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    }
+    let imports =
+        |python: &PathBuf| Command::new(python).args(["-c", "import pyarrow"]).status().is_ok_and(|s| s.success());
+    if !imports(&python) {
+        step("pyarrow", Command::new(&python).args(["-m", "pip", "install", "--quiet", "pyarrow==26.0.1"]))?;
+    }
+    Ok(python)
+}
