@@ -33,3 +33,8 @@ pub fn step(what: &str, command: &mut Command) -> Result<()> {
 pub fn has(program: impl AsRef<OsStr>, argument: &str) -> bool {
     Command::new(program).arg(argument).output().is_ok_and(|output| output.status.success())
 }
+
+/// Whether this is root.
+pub fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}

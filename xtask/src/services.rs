@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::run::{has, root, step};
+use crate::run::{has, is_root, root, step};
 
 /// The version in `xtask/flink/requirements.txt`.
 const FLINK_VERSION: &str = "1.20.5";
@@ -112,8 +112,7 @@ fn install_missing<T>(find: impl Fn() -> Option<T>, what: &str, package: &str) -
         return Ok(found);
     }
     let install = format!("apt-get install -y --no-install-recommends {package}");
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
-    ensure!(is_root && has("apt-get", "--version"), "{what} is missing: {install}");
+    ensure!(is_root() && has("apt-get", "--version"), "{what} is missing: {install}");
     step("package lists", Command::new("apt-get").args(["update", "-q"]))?;
     step(&install, Command::new("sh").args(["-c", &install]).env("DEBIAN_FRONTEND", "noninteractive"))?;
     find().with_context(|| format!("{what} is missing even after: {install}"))
