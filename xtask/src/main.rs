@@ -23,8 +23,10 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   bench ARGUMENTS   the figures of the README, each beside its limit
   golden [--check [--sample N]]
                     what Flink answers to the cases of xtask/flink/cases.txt; writes or checks the file in crates/query
-  services fetch flink
+  services fetch flink|kafka
                     downloads what the tests are held against, pinned, into target/services
+  services up kafka [--dir DIR]
+                    runs two Kafka clusters, a normal and a failover one, until Ctrl-C; prints their addresses
 ";
 
 fn main() -> ExitCode {

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use crate::check::{self, WHOLE};
 use crate::golden;
 use crate::run::{cargo, has, is_root, root, step};
+use crate::services;
 
 /// Power losses on the simulated disk, per room that keeps something durable.
 const SEEDS: &str = "2000";
@@ -18,11 +19,12 @@ const GOLDEN: [&str; 3] = ["--check", "--sample", "5"];
 /// Everything.
 pub fn run() -> Result<()> {
     let python = python_with_pyarrow()?;
+    let kafka = services::kafka()?;
     check::run()?;
     build()?;
     let mut tests = cargo(&["test"]);
     let tests = tests.args(WHOLE).env("ISOLANE_BIN", binary()).env("ISOLANE_PYTHON", &python);
-    step("tests", tests.env("ISOLANE_SEEDS", SEEDS))?;
+    step("tests", kafka.tell(tests.env("ISOLANE_SEEDS", SEEDS)))?;
     golden::run(&GOLDEN.map(str::to_owned))?;
     soak(&["--kills", "15", "--seed", "1"].map(str::to_owned))?;
     if !is_root() && std::env::var_os("CI").is_none() {
@@ -34,8 +36,10 @@ pub fn run() -> Result<()> {
 
 /// The soak, with its arguments passed on.
 pub fn soak(arguments: &[String]) -> Result<()> {
+    let kafka = services::kafka()?;
     build()?;
-    step("soak", Command::new(target().join("soak")).args(arguments).env("ISOLANE_BIN", binary()))
+    let mut soak = Command::new(target().join("soak"));
+    step("soak", kafka.tell(soak.args(arguments).env("ISOLANE_BIN", binary())))
 }
 
 /// Power losses on a real filesystem, with their arguments passed on.

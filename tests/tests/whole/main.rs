@@ -1,6 +1,7 @@
 //! The whole way with real processes, in one binary: real input through `isolane up` to Parquet, and how it starts, stops
-//! and refuses to start; and how the ledger names what was taken away or doubled.
+//! and refuses to start; how the ledger names what was taken away or doubled; and the Kafka clusters for other tests.
 
 mod flow;
 mod start;
 mod tamper;
+mod kafka;

@@ -1,8 +1,12 @@
 //! `services fetch NAME`: the real software that tests are held against, downloaded through the registries' ordinary
 //! clients, pinned by version and hash, and kept under `target/services/`. Nothing of it is ever committed.
+//! `services up NAME`: the same software running, for a person, on ports of its own.
 //!
-//! One function per service and one arm in [`fetch`]: Flink is here; Kafka and ZooKeeper get theirs beside it.
-//! A tool that is missing (a JDK, pip) is installed where that is allowed, or the command that installs it is named.
+//! One file per service and one arm in [`fetch`]. A tool that is missing (a JDK, pip, Maven) is installed where that is
+//! allowed, or the command that installs it is named.
+
+mod flink;
+mod kafka;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,27 +14,23 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use flink::{Flink, flink};
+pub use kafka::kafka;
+
 use crate::run::{has, is_root, root, step};
 
-/// The version in `xtask/flink/requirements.txt`.
-const FLINK_VERSION: &str = "1.20.5";
-/// The JDK that Flink 1.20 runs on. Another one gives other answers: the text of a DOUBLE changed in Java 19.
+/// The JDK that Flink 1.20 runs on, and Kafka too. Another one gives other answers: the text of a DOUBLE changed in
+/// Java 19.
 const JAVA_MAJOR: u32 = 17;
-const USAGE: &str = "usage: cargo xtask services fetch flink";
-
-/// A Flink distribution and the JDK to run it with.
-pub struct Flink {
-    /// The program `java`, with a compiler beside it.
-    pub java: PathBuf,
-    /// The folder of Flink's jars.
-    pub lib: PathBuf,
-}
+const USAGE: &str = "usage: cargo xtask services fetch flink|kafka
+       cargo xtask services up kafka [--dir DIR]";
 
 /// `services ARGUMENTS`.
 pub fn run(arguments: &[String]) -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["fetch", service] => fetch(service),
+        ["up", "kafka", ref rest @ ..] => kafka::up(rest),
         _ => bail!("{USAGE}"),
     }
 }
@@ -38,51 +38,16 @@ pub fn run(arguments: &[String]) -> Result<()> {
 fn fetch(service: &str) -> Result<()> {
     let path = match service {
         "flink" => flink()?.lib,
+        "kafka" => kafka()?.libs,
         other => bail!("unknown service {other:?}\n{USAGE}"),
     };
     eprintln!("== {service}: {}", path.display());
     Ok(())
 }
 
-/// Flink's jars and a JDK; downloads and installs what is missing.
-pub fn flink() -> Result<Flink> {
-    let java = jdk()?;
-    let home = folder().join(format!("flink-{FLINK_VERSION}"));
-    if !home.exists() {
-        download_flink(&home).context("Flink's jars")?;
-    }
-    Ok(Flink { java, lib: home.join("lib") })
-}
-
 /// Where everything is kept.
 pub fn folder() -> PathBuf {
     root().join("target/services")
-}
-
-/// Unpacks beside the place and renames at the end: what has its name is whole.
-fn download_flink(home: &Path) -> Result<()> {
-    install_missing(|| has_pip().then_some(()), "pip", "python3-pip")?;
-    let (unpacked, archives) = (folder().join("flink-unpacked"), folder().join("flink-archives"));
-    for dir in [&unpacked, &archives] {
-        if dir.exists() {
-            fs::remove_dir_all(dir)?;
-        }
-        fs::create_dir_all(dir)?;
-    }
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--dest"]).arg(&archives);
-    step("download Flink", pip.arg("--requirement").arg(root().join("xtask/flink/requirements.txt")))?;
-    let archive = format!("apache_flink_libraries-{FLINK_VERSION}");
-    let mut tar = Command::new("tar");
-    tar.arg("-xzf").arg(archives.join(format!("{archive}.tar.gz"))).arg("-C").arg(&unpacked);
-    step("unpack Flink", tar.args(["--strip-components=2", &format!("{archive}/deps")]))?;
-    fs::rename(&unpacked, home)?;
-    fs::remove_dir_all(&archives)?;
-    Ok(())
-}
-
-fn has_pip() -> bool {
-    Command::new("python3").args(["-m", "pip", "--version"]).output().is_ok_and(|output| output.status.success())
 }
 
 /// `java` of a JDK of the right version: in `JAVA_HOME`, on the path, or where Debian puts it.
@@ -104,6 +69,16 @@ fn is_jdk(dir: &Path) -> bool {
         text.split([' ', '.', '\n']).nth(1).is_some_and(|major| major == JAVA_MAJOR.to_string())
     };
     ["java", "javac"].iter().all(|name| Command::new(dir.join(name)).arg("--version").output().is_ok_and(right))
+}
+
+/// An empty folder below [`folder`], for what is not whole yet.
+fn empty(name: &str) -> Result<PathBuf> {
+    let dir = folder().join(name);
+    if dir.exists() {
+        fs::remove_dir_all(&dir)?;
+    }
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
 }
 
 /// What `find` finds, after installing `package` if need be and allowed.
