@@ -27,8 +27,26 @@ struct Shared {
     ending: AtomicBool,
     records: AtomicU64,
     unacknowledged_requests: AtomicI64,
-    /// Even: the power is on, or gone. Odd: it is going.
+    /// Counts the phases of the disk's power, see [`Phase`].
     power: AtomicU64,
+}
+
+/// The disk's power, as the count of its phases modulo three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    On,
+    Going,
+    Gone,
+}
+
+impl Phase {
+    fn of(count: u64) -> Self {
+        match count % 3 {
+            0 => Self::On,
+            1 => Self::Going,
+            _ => Self::Gone,
+        }
+    }
 }
 
 /// One producer of a run.
@@ -97,15 +115,20 @@ impl Load {
         }
     }
 
-    /// The disk's power is going: from now on until [`Load::power_went`] an answer says nothing. On a machine without
-    /// power nobody would hear it, and a sync that is under way may end well although its bytes are gone
-    /// (`docs/decisions/0006`). A request that meets this moment is sent again.
+    /// The disk's power is going: until it is back, nothing is heard of requests that began before it was gone. On a
+    /// machine without power nobody would hear an answer, and a sync that is under way may end well although its bytes
+    /// are gone (`docs/decisions/0006`). Such a request is sent again.
     pub fn power_goes(&self) {
         self.shared.power.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The power is gone: whatever is acknowledged to a request that begins now was promised on a dead disk.
     pub fn power_went(&self) {
+        self.shared.power.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The machine runs again.
+    pub fn power_is_back(&self) {
         self.shared.power.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -184,12 +207,12 @@ impl Shared {
         let key = format!("{}-{}", producer.number, group.start);
         let made = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs().to_string();
         let headers = [("idempotency-key", key.as_str()), ("idempotency-time", made.as_str())];
-        let mut deadline = None;
+        let (mut deadline, first_try) = (None, self.power.load(Ordering::SeqCst));
         self.unacknowledged_requests.fetch_add(1, Ordering::SeqCst);
         let last = loop {
             let power = self.power.load(Ordering::SeqCst);
             let last = match client.exchange("POST", &path, &headers, body.as_bytes()) {
-                Ok(_) if !self.is_heard(power) => "the power went".to_owned(),
+                Ok(_) if !self.is_heard(first_try, power) => "the power went".to_owned(),
                 Ok(answer) if answer.status == 200 => break None,
                 Ok(answer) if matches!(answer.status, 404 | 429 | 503) => format!("status {}", answer.status),
                 Ok(answer) => break Some(format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))),
@@ -207,9 +230,14 @@ impl Shared {
         }
     }
 
-    /// Whether an answer to a request that began at `power` counts.
-    fn is_heard(&self, power: u64) -> bool {
-        power.is_multiple_of(2) && self.power.load(Ordering::SeqCst) == power
+    /// Whether an answer counts that came to a try which began in phase `power`, of a request first sent in `first_try`.
+    fn is_heard(&self, first_try: u64, power: u64) -> bool {
+        let now = self.power.load(Ordering::SeqCst);
+        match Phase::of(now) {
+            Phase::On => power == now,
+            Phase::Going => false,
+            Phase::Gone => first_try == now,
+        }
     }
 
     fn state(&self, producer: &Producer, group: &Group, acknowledged: bool) {

@@ -131,6 +131,7 @@ impl Run {
         pass(Duration::from_millis(self.dice.random_range(0..DEAD_DISK_MS_MAX)));
         self.deployment.kill()?;
         *self.controls.entry(self.disk.restore()?).or_default() += 1;
+        self.load.power_is_back();
         self.deployment.start()
     }
 
