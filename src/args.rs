@@ -65,6 +65,9 @@ pub struct Up {
     /// Create no first stream.
     #[arg(long, conflicts_with = "tail")]
     pub no_first_stream: bool,
+    /// Keep acknowledged records in Kafka instead of this machine's disk (needs a build with `--features kafka`).
+    #[arg(long, value_name = "kafka=HOST:PORT,..[;failover=HOST:PORT,..]")]
+    pub journal: Option<String>,
     /// Port of the UI and the admin API; 0 picks a free one.
     #[arg(long, default_value_t = 7700)]
     pub ui_port: u16,

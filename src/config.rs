@@ -18,7 +18,7 @@ pub struct AdminConfig {
     pub ops_listen: SocketAddr,
     /// The database's folder.
     pub state_dir: PathBuf,
-    /// `host:port` of the journal; the ledger asks it for the topics' ends.
+    /// Which journal: `host:port` of the embedded one, or `kafka=...`; the ledger asks it for the topics' ends.
     pub journal: String,
 }
 
@@ -48,7 +48,7 @@ pub struct GatewayConfig {
     pub ops_listen: SocketAddr,
     /// Where the last good copy of the configuration lies.
     pub state_dir: PathBuf,
-    /// `host:port` of the journal.
+    /// Which journal: `host:port` of the embedded one, or `kafka=HOST:PORT,...[;failover=HOST:PORT,...]`.
     pub journal: String,
     /// Where streams are configured.
     pub admin: String,
@@ -64,7 +64,7 @@ pub struct QueryConfig {
     pub state_dir: PathBuf,
     /// Where files sinks without a path of their own publish: `<out_dir>/<stream>/<sink>`.
     pub out_dir: PathBuf,
-    /// `host:port` of the journal.
+    /// Which journal: `host:port` of the embedded one, or `kafka=HOST:PORT,...[;failover=HOST:PORT,...]`.
     pub journal: String,
     /// Where streams are configured.
     pub admin: String,

@@ -14,7 +14,7 @@ pub async fn run(file: RoleFile) -> Result<()> {
     super::serve_ops(config.ops_listen).await?;
     let (admin, watch) = super::watch(&config.admin, &disk, &config.state_dir).await?;
     let settings = query::QuerySettings {
-        journal: journal::JournalClient::connect(config.journal)?,
+        journal: journal::AnyJournal::connect(&config.journal)?,
         admin,
         out_root: config.out_dir,
         disk,

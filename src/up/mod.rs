@@ -30,7 +30,7 @@ pub async fn run(args: Up) -> Result<()> {
     let dir = prepare(&args.data_dir)?;
     let _lock = lock(&dir)?;
     let ports = Ports::choose(&args)?;
-    let roles = write_configs(&dir, &ports)?;
+    let roles = write_configs(&dir, &ports, args.journal.as_deref())?;
     let mut running = Vec::new();
     let worked = tokio::select! {
         worked = work(&args, &dir, &ports, roles, &mut running) => worked,
@@ -79,9 +79,10 @@ fn lock(dir: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn write_configs(dir: &Path, ports: &Ports) -> Result<Vec<Role>> {
+fn write_configs(dir: &Path, ports: &Ports, other_journal: Option<&str>) -> Result<Vec<Role>> {
     let admin = format!("http://{}", ports.ui);
-    let journal = ports.journal.to_string();
+    let journal = other_journal.map_or_else(|| ports.journal.to_string(), str::to_owned);
+    journal::AnyJournal::connect(&journal).map(drop).context("--journal")?;
     let state = |name: &str| dir.join(name);
     let admin_config = AdminConfig {
         listen: ports.ui,
@@ -116,13 +117,14 @@ fn write_configs(dir: &Path, ports: &Ports) -> Result<Vec<Role>> {
         gateway: format!("http://{}", ports.grpc),
         admin,
     };
-    Ok(vec![
-        write_config(dir, "admin", &admin_config)?,
-        write_config(dir, "journal", &journal_config)?,
-        write_config(dir, "gateway", &gateway_config)?,
-        write_config(dir, "query", &query_config)?,
-        write_config(dir, "agent", &agent_config)?,
-    ])
+    let mut roles = vec![write_config(dir, "admin", &admin_config)?];
+    if other_journal.is_none() {
+        roles.push(write_config(dir, "journal", &journal_config)?);
+    }
+    roles.push(write_config(dir, "gateway", &gateway_config)?);
+    roles.push(write_config(dir, "query", &query_config)?);
+    roles.push(write_config(dir, "agent", &agent_config)?);
+    Ok(roles)
 }
 
 fn write_config(dir: &Path, name: &'static str, config: &impl Serialize) -> Result<Role> {

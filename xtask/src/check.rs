@@ -6,7 +6,7 @@ use crate::run::{cargo, step};
 use crate::tidy;
 
 /// What all builds of the project's own tests share, so that nothing is built twice.
-pub const WHOLE: [&str; 3] = ["--workspace", "--features", "isolane/crash-points"];
+pub const WHOLE: [&str; 3] = ["--workspace", "--features", "isolane/crash-points,isolane/kafka"];
 
 /// Runs every check.
 pub fn run() -> Result<()> {

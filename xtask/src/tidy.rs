@@ -15,10 +15,11 @@ const WAY_FILES_MAX: usize = 15;
 const WAY_LINES_MAX: usize = 5_000;
 
 /// Which rooms a room may depend on.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("stream", &[]),
-    ("journal", &["stream"]),
-    ("sink", &["stream"]),
+    ("kafka", &["stream"]),
+    ("journal", &["kafka", "stream"]),
+    ("sink", &["kafka", "stream"]),
     ("agent", &["stream"]),
     ("gateway", &["stream", "journal"]),
     ("query", &["stream", "journal", "sink"]),
@@ -32,7 +33,7 @@ const KNOWN_BY: [(&str, &[&str]); 6] = [
     ("sqlparser", &["query"]),
     ("parquet", &["sink"]),
     ("prost", &["stream"]),
-    ("rdkafka", &["journal", "sink"]),
+    ("kafka-protocol", &["kafka"]),
 ];
 
 /// Marks that need a decision or an end.

@@ -19,10 +19,11 @@ use arrow_cast::cast;
 use arrow_schema::{DataType, TimeUnit};
 use harness::http::Client;
 use harness::{parquet_rows, poll};
-use journal::{Journal, JournalClient};
+use journal::{Journal, JournalClient, Topic};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use stream::clock::{Clock, SystemClock};
 use stream::config::{StreamConfig, StreamSpec};
+use stream::facts::Place;
 use stream::limits::CHECKPOINT_UP;
 use tokio::task::JoinHandle;
 
@@ -165,9 +166,9 @@ impl Probe {
     fn start(journal: &Child, config: &StreamConfig) -> Result<Self> {
         let client = JournalClient::connect(journal.address(0)?.to_string())?;
         let delays_ms: Arc<Mutex<Vec<i64>>> = Arc::default();
-        let (noted, topic) = (delays_ms.clone(), config.topic_key());
+        let (noted, topic) = (delays_ms.clone(), Topic::of(config));
         let reading = tokio::spawn(async move {
-            let mut reader = client.read(&topic, 0, 0);
+            let mut reader = client.read(&topic, Place { cluster: 0, partition: 0 }, 0);
             loop {
                 // After a refusal the reader goes on by itself.
                 let Ok(chunk) = reader.next().await else { continue };

@@ -4,16 +4,13 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::time::Duration;
 
-use journal::{Journal, JournalClient};
-use stream::facts::Place;
+use journal::{AnyJournal, Journal};
 use tokio::time::timeout;
 
 use crate::ledger::End;
 
 /// How long the journal may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The normal cluster; the embedded journal is the only one there is.
-const CLUSTER: u8 = 0;
 
 /// The ends of topics by key; a topic that the journal does not know is left out. The error is for people.
 pub type EndsAnswer = Result<HashMap<String, Vec<End>>, String>;
@@ -25,7 +22,7 @@ pub trait Ends: Send + Sync + 'static {
 }
 
 /// The journal's own ends.
-pub struct JournalEnds(pub JournalClient);
+pub struct JournalEnds(pub AnyJournal);
 
 impl Ends for JournalEnds {
     fn ends(&self, topics: Vec<String>) -> Pin<Box<dyn Future<Output = EndsAnswer> + Send + '_>> {
@@ -36,8 +33,8 @@ impl Ends for JournalEnds {
                 .map_err(|refusal| refusal.to_string())?;
             let mut ends: HashMap<String, Vec<End>> = HashMap::new();
             for bound in bounds {
-                let place = Place { cluster: CLUSTER, partition: bound.partition };
-                let end = End { place, offset: bound.end_offset, overtaken_records: bound.overtaken_records };
+                let end =
+                    End { place: bound.place, offset: bound.end_offset, overtaken_records: bound.overtaken_records };
                 ends.entry(bound.topic).or_default().push(end);
             }
             Ok(ends)

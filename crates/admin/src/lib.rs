@@ -7,6 +7,7 @@
 //! 2. The roles' long polls wake with it (`api/config.rs`); the record is collected under it.
 //! 3. The collecting side states facts (seen, acknowledged), gateways their flows, the legs their fates and ranges
 //!    (`api/facts.rs`, `api/legs.rs`); facts and fates are durable before they are answered, flows live in [`live`].
+//!    [`topics`] has the journal make what the streams need.
 //! 4. [`audit`] reads facts, then the journal's ends ([`ends`]), then legs, and [`ledger`] says which ordinals are
 //!    delivered, in flight or missing.
 //! 5. [`status`], [`history`] and [`page`] show it.
@@ -16,6 +17,7 @@ pub mod error;
 pub mod serve;
 pub mod api;
 pub mod store;
+pub mod topics;
 pub mod ends;
 pub mod audit;
 pub mod ledger;

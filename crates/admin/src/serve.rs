@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use journal::JournalClient;
+use journal::AnyJournal;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::{Semaphore, watch};
@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 use crate::api::{self, Shared};
 use crate::ends::{Ends, JournalEnds, NoEnds};
 use crate::store::{Store, open};
-use crate::{AdminError, AdminSettings, audit, history};
+use crate::{AdminError, AdminSettings, audit, history, topics};
 
 /// Connections served at once: a watching and a reporting one for each of 4,000 workers, and room.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -45,17 +45,19 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AdminError> {
-    let ends: Arc<dyn Ends> = match &settings.journal_addr {
-        Some(addr) => Arc::new(JournalEnds(JournalClient::connect(addr.clone())?)),
+    let journal = settings.journal_addr.as_deref().map(AnyJournal::connect).transpose()?;
+    let ends: Arc<dyn Ends> = match &journal {
+        Some(journal) => Arc::new(JournalEnds(journal.clone())),
         None => Arc::new(NoEnds),
     };
-    serve_with(settings, ends, listener, shutdown).await
+    serve_with(settings, ends, journal, listener, shutdown).await
 }
 
 /// The same with the ends of topics stated by `ends`.
 pub(crate) async fn serve_with(
     settings: AdminSettings,
     ends: Arc<dyn Ends>,
+    journal: Option<AnyJournal>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AdminError> {
@@ -73,6 +75,9 @@ pub(crate) async fn serve_with(
     let mut background = JoinSet::new();
     background.spawn(audit::run(shared.clone()));
     background.spawn(history::run(shared.clone()));
+    if let Some(journal) = journal {
+        background.spawn(topics::run(journal, shared.published.clone()));
+    }
     let mut connections = JoinSet::new();
     let accepting = accept(listener, api::router(shared.clone()), shared.ending.clone(), &mut connections);
     select! {

@@ -16,8 +16,8 @@ pub type SqlCheck = Arc<dyn Fn(&StreamSpec) -> Result<(), String> + Send + Sync>
 pub struct AdminSettings {
     /// The directory of the metadata database; made if it is not there. One admin at a time uses it.
     pub dir: PathBuf,
-    /// The journal's gRPC address as `host:port`, asked for the ends of topics. Without it nothing is ever
-    /// called missing: what is acknowledged and not taken counts as in flight.
+    /// Which journal, as text (see `journal::address`): asked for the ends of topics, and told of the streams so that
+    /// their topics are there. Without it nothing is ever called missing: what is acknowledged and not taken counts as in flight.
     pub journal_addr: Option<String>,
     /// Checks a job's SQL.
     pub sql_check: SqlCheck,

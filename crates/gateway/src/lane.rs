@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng;
+use stream::config::Order;
 use stream::limits::{COMMIT_QUANTUM_BYTES, IDEMPOTENCY_WINDOW};
 use stream::retry::Backoff;
 use stream::wire::{Refusal, RefusalReason};
@@ -131,6 +132,10 @@ impl Lane {
         let head = self.queue.head_bytes()?;
         let there = self.in_flight.get(producer)?;
         let rests = self.resting_until.is_some_and(|until| now < until);
+        if self.handle.config.spec.order == Order::Source && self.in_flight.iter().any(|there| there.parcels > 0) {
+            // One at a time, whichever producer has it: a failed one must be tried again before the next.
+            return None;
+        }
         let room = there.parcels == 0
             || (there.parcels < LANE_OUTSTANDING_PARCELS_MAX && there.bytes + head <= LANE_OUTSTANDING_BYTES_MAX);
         (!rests && room && self.binding.takers().any(|taker| taker == producer)).then_some(head)
@@ -148,8 +153,8 @@ impl Lane {
         let there = &mut self.in_flight[producer];
         there.bytes += parcel.bytes;
         there.parcels += 1;
-        let (stream, incarnation) = (self.handle.id().clone(), self.handle.config.incarnation);
-        Some((Route { queue, stream, incarnation, topic: Arc::clone(&self.topic), producer }, parcel))
+        let route = Route { queue, stream: Arc::clone(&self.handle), topic: Arc::clone(&self.topic), producer };
+        Some((route, parcel))
     }
 
     /// A parcel of `bytes` has come back from `producer`.

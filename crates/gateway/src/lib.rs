@@ -57,7 +57,7 @@ pub async fn serve(
     config: ConfigWatch,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let connect = |_| journal::JournalClient::connect(settings.journal_addr.clone());
+    let connect = |_| journal::AnyJournal::connect(&settings.journal_addr);
     let writers = (0..settings.producers).map(connect).collect::<Result<Vec<_>, _>>()?;
     serve_with(settings, writers, http, grpc, config, shutdown).await
 }

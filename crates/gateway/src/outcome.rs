@@ -10,7 +10,7 @@ use crate::directory::StreamHandle;
 use crate::facts::FactBook;
 use crate::key::Key;
 use crate::lane::Lane;
-use crate::produce::{Appended, PARTITION};
+use crate::produce::Appended;
 use crate::queue::{Answer, Cargo, Outcome, Parcel, Rider, Stored};
 
 /// Tells every rider that its records are durable, and states so.
@@ -25,7 +25,7 @@ pub fn deliver(lane: &mut Lane, parcel: Parcel, appended: Appended, book: &FactB
         offset += rider.records;
         records += rider.records;
         let offset_end = if alone { appended.offset_end } else { offset };
-        let outcome = Ok(Stored { partition: PARTITION, records: rider.records, offset_end });
+        let outcome = Ok(Stored { partition: appended.partition, records: rider.records, offset_end });
         if let Answer::Key { key, source, length } = &rider.answer {
             book.put(keyed_fact(&lane.handle, key, *source, *length));
         }

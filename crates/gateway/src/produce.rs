@@ -5,40 +5,56 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use journal::{Journal, partitions};
 use rand::Rng;
+use stream::config::StreamConfig;
+use stream::facts::Place;
 use stream::retry::Backoff;
 use stream::wire::{Refusal, RefusalReason};
-use stream::{Batch, Incarnation, StreamId};
+use stream::{Batch, StreamId};
 use tokio::time::{Instant, timeout_at};
 
 use crate::budget::QueueId;
+use crate::directory::StreamHandle;
 use crate::pack;
 use crate::queue::{Cargo, Parcel};
 
-/// The embedded journal's topics have one partition.
-pub const PARTITION: u32 = 0;
 /// Tries that fit into a batch's deadline at the longest wait between them, so that a short outage ends in an answer.
 const TRIES_MIN: u32 = 10;
 
 /// A writer to the journal, with an order and a connection of its own.
 pub trait Produce: Send + Sync + 'static {
+    /// Partitions of a stream's topic in each cluster.
+    fn partitions(&self, config: &StreamConfig) -> u32;
+
     /// Appends `batch` to `topic`; ready when it is durable, or refused whole.
-    fn append(&self, topic: &str, batch: &Batch) -> impl Future<Output = Result<Appended, Refusal>> + Send;
+    fn append(
+        &self,
+        topic: &str,
+        place: Place,
+        batch: &Batch,
+    ) -> impl Future<Output = Result<Appended, Refusal>> + Send;
 }
 
 /// Where the journal has a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
+    /// The partition.
+    pub partition: u32,
     /// Offset of its first record.
     pub offset: u64,
     /// One past its last.
     pub offset_end: u64,
 }
 
-impl Produce for journal::JournalClient {
-    async fn append(&self, topic: &str, batch: &Batch) -> Result<Appended, Refusal> {
-        let appended = journal::Journal::append(self, topic, PARTITION, batch).await?;
-        Ok(Appended { offset: appended.offset, offset_end: appended.end_offset })
+impl<J: Journal> Produce for J {
+    fn partitions(&self, config: &StreamConfig) -> u32 {
+        self.places(config).iter().map(|place| place.partition + 1).max().unwrap_or(1)
+    }
+
+    async fn append(&self, topic: &str, place: Place, batch: &Batch) -> Result<Appended, Refusal> {
+        let appended = Journal::append(self, topic, place, batch).await?;
+        Ok(Appended { partition: place.partition, offset: appended.offset, offset_end: appended.end_offset })
     }
 }
 
@@ -47,10 +63,8 @@ impl Produce for journal::JournalClient {
 pub struct Route {
     /// Its queue.
     pub queue: QueueId,
-    /// Its stream.
-    pub stream: StreamId,
-    /// The stream's life.
-    pub incarnation: Incarnation,
+    /// Its stream, whose configuration says which partition a batch goes to.
+    pub stream: Arc<StreamHandle>,
     /// The stream's topic.
     pub topic: Arc<str>,
     /// The producer that takes it.
@@ -73,10 +87,13 @@ pub struct Landing {
 /// Appends `parcel` through `writer`, until the parcel's deadline.
 pub async fn fly<P: Produce>(writer: Arc<P>, route: Route, mut parcel: Parcel) -> Landing {
     let result = match built(&route, &mut parcel) {
-        Some(batch) => match timeout_at(parcel.deadline, writer.append(&route.topic, &batch)).await {
-            Ok(result) => result,
-            Err(_) => Err(Refusal::new(RefusalReason::Unavailable, "journal", "no answer before the batch deadline")),
-        },
+        Some(batch) => {
+            let config = &route.stream.config;
+            let place = partitions::choose(config, writer.partitions(config), &batch);
+            let late = || Refusal::new(RefusalReason::Unavailable, "journal", "no answer before the batch deadline");
+            let appended = timeout_at(parcel.deadline, writer.append(&route.topic, place, &batch)).await;
+            appended.unwrap_or_else(|_| Err(late()))
+        }
         None => Err(Refusal::new(RefusalReason::Malformed, "request", "there is no record in it")),
     };
     Landing { queue: route.queue, producer: route.producer, parcel, result }
@@ -88,7 +105,8 @@ fn built(route: &Route, parcel: &mut Parcel) -> Option<Arc<Batch>> {
         Cargo::Batch(batch) => return Some(Arc::clone(batch)),
         Cargo::Lines(_) => return None,
         Cargo::Unbuilt { source, start, parts, end } => {
-            Arc::new(pack::build(&route.stream, route.incarnation, *source, *start, parts, *end)?)
+            let incarnation = route.stream.config.incarnation;
+            Arc::new(pack::build(route.stream.id(), incarnation, *source, *start, parts, *end)?)
         }
     };
     parcel.cargo = Cargo::Batch(Arc::clone(&batch));

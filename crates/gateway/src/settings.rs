@@ -21,7 +21,7 @@ const CONNECTIONS_MAX: usize = 10_000;
 pub struct GatewaySettings {
     /// Who reports facts and flows: unique among the gateways of an installation.
     pub gateway_id: String,
-    /// `host:port` of the journal's gRPC service.
+    /// Which journal, as text: see `journal::address`.
     pub journal_addr: String,
     /// Where facts and flows go.
     pub admin: AdminClient,

@@ -1,4 +1,5 @@
-//! The journal: where acknowledged records are durable. One process owns the embedded log; everybody else speaks to it
+//! The journal: where acknowledged records are durable: the embedded log of one machine, or Kafka (feature `kafka`).
+//! [`AnyJournal`] is whichever an [`address`] names. One process owns the embedded log; everybody else speaks to it
 //! through [`JournalClient`].
 //!
 //! The path of a record: a gateway calls [`Journal::append`] on a [`client`], [`service`] checks the batch and hands it
@@ -9,17 +10,24 @@
 //! finds everything again. [`dump`] reads the same files without any of this.
 
 pub mod seam;
+pub mod address;
+pub mod any;
+pub mod partitions;
 pub mod client;
 pub mod serve;
 pub mod service;
 pub mod embedded;
 pub mod dump;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod metrics;
 #[cfg(test)]
 mod tests;
 
-pub use client::{AddressError, JournalClient};
+pub use address::{Address, AddressError};
+pub use any::AnyJournal;
+pub use client::JournalClient;
 pub use dump::{Dump, DumpError};
 pub use embedded::{EmbeddedLog, LogSettings, OpenError, TopicSettings};
-pub use seam::{Appended, Bounds, Capabilities, Chunk, Entry, Journal, KeptPosition, Reader};
+pub use seam::{Appended, Bounds, Capabilities, Chunk, Entry, Journal, KeptPosition, Reader, Topic};
 pub use serve::{JournalSettings, ServeError, serve};

@@ -47,3 +47,9 @@ pub fn damaged(bytes: usize) {
 pub fn overtaken(topic: &str, records: u64) {
     counter!("isolane_journal_overtaken_records", "stream" => topic.to_owned()).increment(records);
 }
+
+/// A record in a topic that carries no provenance of ours.
+#[cfg(feature = "kafka")]
+pub fn foreign(topic: &str) {
+    counter!("isolane_journal_foreign_records", "stream" => topic.to_owned()).increment(1);
+}

@@ -1,10 +1,13 @@
 //! The seam between the rooms and whatever makes records durable: append to a partition, read from a position, bounds,
-//! keep. The embedded log is behind [`crate::JournalClient`]; what differs between journals is named in [`Capabilities`].
+//! keep. The embedded log is behind [`crate::JournalClient`], Kafka behind `KafkaJournal`; what differs between journals
+//! is named in [`Capabilities`].
 
 use std::future::Future;
 
-use stream::Batch;
+use stream::config::{Snapshot, StreamConfig};
+use stream::facts::Place;
 use stream::wire::{Refusal, v1};
+use stream::{Batch, Incarnation, StreamId};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -13,6 +16,24 @@ use tokio::task::AbortHandle;
 pub struct Capabilities {
     /// Retention waits for the slowest reader that has kept a position.
     pub retention_waits: bool,
+}
+
+/// A topic, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its key, `stream::config::StreamConfig::topic_key`.
+    pub key: String,
+    /// The stream of its records.
+    pub stream: StreamId,
+    /// The stream's life.
+    pub incarnation: Incarnation,
+}
+
+impl Topic {
+    /// The topic of a stream.
+    pub fn of(config: &StreamConfig) -> Self {
+        Self { key: config.topic_key(), stream: config.spec.id.clone(), incarnation: config.incarnation }
+    }
 }
 
 /// Where a batch has become durable.
@@ -54,15 +75,17 @@ pub struct Chunk {
     pub start_offset: u64,
     /// The durable end when the chunk was made.
     pub end_offset: u64,
+    /// The log is not the one that was read before (somebody deleted it, or cut it): offsets begin anew with this chunk.
+    pub is_anew: bool,
 }
 
 /// What a journal holds of one partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// The topic's key.
     pub topic: String,
-    /// The partition.
-    pub partition: u32,
+    /// The cluster and the partition.
+    pub place: Place,
     /// The oldest offset kept.
     pub start_offset: u64,
     /// The durable end.
@@ -78,8 +101,8 @@ pub struct Bounds {
 pub struct KeptPosition {
     /// The topic's key.
     pub topic: String,
-    /// The partition.
-    pub partition: u32,
+    /// The cluster and the partition.
+    pub place: Place,
     /// The reader: the leg's name.
     pub reader: String,
     /// Everything before this offset is committed.
@@ -93,18 +116,24 @@ pub trait Journal: Clone + Send + Sync + 'static {
     /// What this journal can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// Everywhere that a stream's records may lie: its readers read all of it.
+    fn places(&self, config: &StreamConfig) -> Vec<Place>;
+
+    /// Makes what the configured streams need, as far as it is not there. Said again it changes nothing.
+    fn prepare(&self, streams: &Snapshot) -> impl Future<Output = Result<(), Refusal>> + Send;
+
     /// Appends a batch as one entry and returns once it is durable. Many appends may run at the same time; each topic
     /// keeps the order in which they were begun. After a refusal with reason `Unavailable` the batch may be durable
     /// all the same: the reader's de-duplication drops the double.
     fn append(
         &self,
         topic: &str,
-        partition: u32,
+        place: Place,
         batch: &Batch,
     ) -> impl Future<Output = Result<Appended, Refusal>> + Send;
 
     /// Reads from `offset` on, then what becomes durable, until the reader is dropped.
-    fn read(&self, topic: &str, partition: u32, offset: u64) -> Reader;
+    fn read(&self, topic: &Topic, place: Place, offset: u64) -> Reader;
 
     /// What is held of `topics`; of all topics if none is named. A topic that the journal does not know is left out.
     fn bounds(&self, topics: &[String]) -> impl Future<Output = Result<Vec<Bounds>, Refusal>> + Send;
@@ -156,11 +185,16 @@ impl From<Appended> for v1::Appended {
     }
 }
 
+/// The place of a partition of the embedded log, which is one cluster.
+pub(crate) fn here(partition: u32) -> Place {
+    Place { cluster: 0, partition }
+}
+
 impl From<v1::Bounds> for Bounds {
     fn from(wire: v1::Bounds) -> Self {
         Self {
             topic: wire.topic,
-            partition: wire.partition,
+            place: here(wire.partition),
             start_offset: wire.start_offset,
             end_offset: wire.end_offset,
             bytes: wire.bytes,
@@ -173,7 +207,7 @@ impl From<Bounds> for v1::Bounds {
     fn from(bounds: Bounds) -> Self {
         Self {
             topic: bounds.topic,
-            partition: bounds.partition,
+            partition: bounds.place.partition,
             start_offset: bounds.start_offset,
             end_offset: bounds.end_offset,
             bytes: bounds.bytes,
@@ -184,12 +218,14 @@ impl From<Bounds> for v1::Bounds {
 
 impl From<v1::KeepRequest> for KeptPosition {
     fn from(wire: v1::KeepRequest) -> Self {
-        Self { topic: wire.topic, partition: wire.partition, reader: wire.reader, offset: wire.offset, gone: wire.gone }
+        let place = here(wire.partition);
+        Self { topic: wire.topic, place, reader: wire.reader, offset: wire.offset, gone: wire.gone }
     }
 }
 
 impl From<KeptPosition> for v1::KeepRequest {
     fn from(kept: KeptPosition) -> Self {
-        Self { topic: kept.topic, partition: kept.partition, reader: kept.reader, offset: kept.offset, gone: kept.gone }
+        let KeptPosition { topic, place, reader, offset, gone } = kept;
+        Self { topic, partition: place.partition, reader, offset, gone }
     }
 }

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use journal::Journal;
+use journal::{Journal, Topic};
 use sink::{FilesSink, Identity};
 use stream::StreamId;
 use stream::clock::{Clock, SystemClock};
@@ -106,7 +106,7 @@ impl<J: Journal> Host<J> {
     fn follow(&mut self, snapshot: &Snapshot) {
         self.known.retain(|id, (config, _)| snapshot.streams.get(id) == Some(config));
         for (id, config) in &snapshot.streams {
-            let legs = || (config.clone(), legs_of(config, &self.settings.out_root, self.settings.checkpoint));
+            let legs = || (config.clone(), legs_of(config, &self.settings));
             self.known.entry(id.clone()).or_insert_with(legs);
         }
         let wanted: BTreeMap<LegKey, LegSpec> =
@@ -156,7 +156,8 @@ impl<J: Journal> Host<J> {
 
 /// The legs of a stream: one per sink that its job inserts into. A job that cannot be checked has a leg per sink all the
 /// same, so that its failure is seen.
-fn legs_of(config: &StreamConfig, out_root: &Path, checkpoint: Option<Duration>) -> Vec<(LegKey, LegSpec)> {
+fn legs_of<J: Journal>(config: &StreamConfig, settings: &QuerySettings<J>) -> Vec<(LegKey, LegSpec)> {
+    let (out_root, checkpoint) = (&settings.out_root, settings.checkpoint);
     let sinks: Vec<String> = config.spec.sinks.iter().map(|sink| sink.name.clone()).collect();
     let names: Vec<&str> = sinks.iter().map(String::as_str).collect();
     let inserted = sql::check(&config.sql(), &names).ok();
@@ -166,7 +167,8 @@ fn legs_of(config: &StreamConfig, out_root: &Path, checkpoint: Option<Duration>)
         let SinkKind::Files { path } = &sink.kind;
         let default_dir = || out_root.join(config.spec.id.as_str()).join(&sink.name);
         let spec = LegSpec {
-            topic: config.topic_key(),
+            topic: Topic::of(config),
+            places: settings.journal.places(config),
             sql: config.sql(),
             sinks: sinks.clone(),
             dir: path.clone().unwrap_or_else(default_dir),
@@ -192,12 +194,12 @@ async fn supervise<J: Journal>(
     }
     let mailbox = Mailbox::new(&key);
     let delivering = tokio::spawn(report::deliver(mailbox.clone(), settings.admin.clone()));
-    let (mut backoff, mut topic): (Backoff, Option<String>) = (Backoff::default(), None);
+    let (mut backoff, mut topic): (Backoff, Option<Topic>) = (Backoff::default(), None);
     loop {
         let order = orders.borrow_and_update().clone();
         let Order::Run(spec) = order else {
             if let (Order::Remove, Some(topic)) = (order, topic) {
-                say_gone(&settings.journal, &mailbox, &topic, &key).await;
+                say_gone(&settings.journal, &mailbox, &topic.key, &key).await;
             }
             break;
         };
@@ -224,7 +226,7 @@ async fn run_until_ordered<J: Journal>(
     mailbox: &Arc<Mailbox>,
     orders: &mut watch::Receiver<Order>,
 ) -> Result<(), LegError> {
-    let keeping = report::keep(mailbox.clone(), settings.journal.clone(), spec.topic.clone(), reader_name(key));
+    let keeping = report::keep(mailbox.clone(), settings.journal.clone(), spec.topic.key.clone(), reader_name(key));
     let keeping = AbortOnDrop(tokio::spawn(keeping));
     let (stop, stopped) = watch::channel(false);
     let live = live(settings.clone(), key.clone(), spec.clone(), mailbox.clone(), stopped);
@@ -279,7 +281,14 @@ async fn live<J: Journal>(
     let identity = Identity { stream: key.stream.clone(), incarnation: key.incarnation, leg: key.sink.clone() };
     let sink = FilesSink::new(settings.disk.clone(), spec.dir.clone(), identity);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut leg = Leg::recover(Parts { key, plan: Box::new(plan), sink: Box::new(sink), clock, mailbox })?;
+    let mut leg = Leg::recover(Parts {
+        key,
+        places: spec.places.clone(),
+        plan: Box::new(plan),
+        sink: Box::new(sink),
+        clock,
+        mailbox,
+    })?;
     let (arrivals, _readers) = read::start(&settings.journal, &spec.topic, &leg.positions(), &leg.gate());
     leg.run(arrivals, spec.checkpoint, stopped).await
 }

@@ -26,6 +26,12 @@ pub struct StreamSpec {
     /// The stream's topic; no two streams share one. Default: the stream's id.
     #[serde(default)]
     pub topic: Option<TopicName>,
+    /// Partitions of the topic in each cluster of a Kafka journal. It can grow, not shrink; the embedded journal has one.
+    #[serde(default = "one")]
+    pub partitions: u32,
+    /// Which records keep their order on the way.
+    #[serde(default)]
+    pub order: Order,
     /// How the bytes of a record are read by the job.
     #[serde(default)]
     pub format: Format,
@@ -65,6 +71,17 @@ impl Level {
             Level::High => 4,
         }
     }
+}
+
+/// Which records keep their order from their source to the sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// None: whatever is fastest.
+    #[default]
+    None,
+    /// Those of one source: it stays in one partition, one batch at a time is under way.
+    Source,
 }
 
 /// How a record's bytes are read.
@@ -109,6 +126,10 @@ pub enum SinkKind {
         #[serde(default)]
         path: Option<PathBuf>,
     },
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn default_sinks() -> Vec<SinkSpec> {
@@ -220,6 +241,8 @@ impl StreamSpec {
             importance: Level::default(),
             value: Level::default(),
             topic: None,
+            partitions: one(),
+            order: Order::default(),
             format: Format::default(),
             inputs: Vec::new(),
             sinks: default_sinks(),
@@ -264,7 +287,8 @@ impl StreamSpec {
 
     fn check_limits(&self) -> Result<(), SpecError> {
         let own = &self.limits;
-        let bounds: [(&'static str, u64, u64, u64); 5] = [
+        let bounds: [(&'static str, u64, u64, u64); 6] = [
+            ("partitions", self.partitions.into(), 1, limits::PARTITIONS_MAX.into()),
             ("limits.record_bytes_max", own.record_bytes_max as u64, 1, limits::RECORD_BYTES_MAX as u64),
             (
                 "limits.queue_bytes_max",

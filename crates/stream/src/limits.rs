@@ -50,6 +50,8 @@ pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(3600);
 pub const IDEMPOTENCY_BYTES_MAX: usize = 64 * MIB;
 /// Streams of one installation: the mission's 4,000, and room.
 pub const STREAMS_MAX: usize = 10_000;
+/// Partitions of a topic: more would let one stream grow everybody's tables without end.
+pub const PARTITIONS_MAX: u32 = 64;
 /// Retention of a topic by time.
 pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// Retention of a topic by size.

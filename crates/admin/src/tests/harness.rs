@@ -59,7 +59,7 @@ impl Admin {
         let address = listener.local_addr().unwrap();
         let (clock, ends) = (HeldClock::at(START_MS), Arc::new(StatedEnds::default()));
         let (stop, stopped) = oneshot::channel();
-        let serving = serve_with(settings(dir, &clock), ends.clone(), listener, async { drop(stopped.await) });
+        let serving = serve_with(settings(dir, &clock), ends.clone(), None, listener, async { drop(stopped.await) });
         let task = tokio::spawn(serving);
         Self { client: AdminClient::new(format!("http://{address}")), address, clock, ends, stop, task }
     }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use stream::config::StreamConfig;
+use stream::facts::Place;
 use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, Kind};
 use tokio::sync::watch;
@@ -95,12 +97,16 @@ impl State {
         let offset = *end;
         *end += batch.len() as u64;
         self.topics.entry(topic.to_owned()).or_default().push(batch.clone());
-        Appended { offset, offset_end: offset + batch.len() as u64 }
+        Appended { partition: 0, offset, offset_end: offset + batch.len() as u64 }
     }
 }
 
 impl Produce for FakeWriter {
-    async fn append(&self, topic: &str, batch: &Batch) -> Result<Appended, Refusal> {
+    fn partitions(&self, _: &StreamConfig) -> u32 {
+        1
+    }
+
+    async fn append(&self, topic: &str, _: Place, batch: &Batch) -> Result<Appended, Refusal> {
         self.0.lock().order.push(topic.to_owned());
         let mut held = self.0.held.subscribe();
         let free = |held: &Vec<String>| !held.iter().any(|part| topic.contains(part.as_str()));

@@ -11,13 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stream::Batch;
+use stream::config::{Snapshot, StreamConfig};
+use stream::facts::Place;
 use stream::limits;
 use stream::wire::v1::journal_client::JournalClient as WireClient;
 use stream::wire::{Refusal, RefusalReason, message_bytes, v1};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::seam::{Appended, Bounds, Capabilities, Journal, KeptPosition, Reader};
+use crate::address::AddressError;
+use crate::seam::{Appended, Bounds, Capabilities, Journal, KeptPosition, Reader, Topic, here};
 use append::Command;
 
 /// How long connecting may take before it is tried again.
@@ -43,18 +46,11 @@ pub struct JournalClient {
     outstanding: Arc<Semaphore>,
 }
 
-/// An address that is none.
-#[derive(Debug, thiserror::Error)]
-#[error("journal address {addr:?} must be host:port")]
-pub struct AddressError {
-    addr: String,
-}
-
 impl JournalClient {
     /// A client of the journal at `addr` (`host:port`). It connects when it is first used.
     pub fn connect(addr: impl Into<String>) -> Result<Self, AddressError> {
         let addr = addr.into();
-        let endpoint = Endpoint::from_shared(format!("http://{addr}")).map_err(|_| AddressError { addr })?;
+        let endpoint = Endpoint::from_shared(format!("http://{addr}")).map_err(|_| AddressError::new(&addr))?;
         let channel = endpoint
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(PROBE)
@@ -107,13 +103,23 @@ impl Journal for JournalClient {
         Capabilities { retention_waits: true }
     }
 
-    async fn append(&self, topic: &str, partition: u32, batch: &Batch) -> Result<Appended, Refusal> {
+    fn places(&self, _: &StreamConfig) -> Vec<Place> {
+        vec![here(0)]
+    }
+
+    async fn prepare(&self, _: &Snapshot) -> Result<(), Refusal> {
+        // The journal's process watches the configuration itself.
+        Ok(())
+    }
+
+    async fn append(&self, topic: &str, place: Place, batch: &Batch) -> Result<Appended, Refusal> {
         let batch = batch.to_wire();
         let bytes = message_bytes(&batch).clamp(APPEND_BYTES_MIN, limits::PRODUCER_OUTSTANDING_BYTES_MAX);
         let closed = || away("its client is shutting down");
         let room = Arc::clone(&self.outstanding).acquire_many_owned(bytes as u32).await.map_err(|_| closed())?;
         let (reply, answer) = oneshot::channel();
-        let request = v1::AppendRequest { id: 0, topic: topic.to_owned(), partition, batch: Some(batch) };
+        let request =
+            v1::AppendRequest { id: 0, topic: topic.to_owned(), partition: place.partition, batch: Some(batch) };
         if message_bytes(&request) + ID_BYTES_MAX > limits::MESSAGE_BYTES_MAX {
             // Sent all the same it would end the call, and with it every other append.
             let message = format!("the message would be longer than {} bytes; split it", limits::MESSAGE_BYTES_MAX);
@@ -123,8 +129,9 @@ impl Journal for JournalClient {
         answer.await.map_err(|_| closed())?
     }
 
-    fn read(&self, topic: &str, partition: u32, offset: u64) -> Reader {
-        read::start(wire(&self.channel), v1::ReadRequest { topic: topic.to_owned(), partition, offset })
+    fn read(&self, topic: &Topic, place: Place, offset: u64) -> Reader {
+        let request = v1::ReadRequest { topic: topic.key.clone(), partition: place.partition, offset };
+        read::start(wire(&self.channel), request)
     }
 
     async fn bounds(&self, topics: &[String]) -> Result<Vec<Bounds>, Refusal> {

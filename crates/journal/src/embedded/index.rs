@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::format::FileName;
 use super::{TopicSettings, Topics};
-use crate::seam::Bounds;
+use crate::seam::{Bounds, here};
 
 /// A topic's key and a partition.
 pub type Key = (Arc<str>, u32);
@@ -273,14 +273,14 @@ impl Index {
             .filter(|(key, _)| wanted(key))
             .map(|((topic, partition), held)| Bounds {
                 topic: topic.to_string(),
-                partition: *partition,
+                place: here(*partition),
                 start_offset: held.start,
                 end_offset: held.end(),
                 bytes: held.bytes(),
                 overtaken_records: held.overtaken_records,
             })
             .collect();
-        bounds.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        bounds.sort_unstable_by(|a, b| (&a.topic, a.place).cmp(&(&b.topic, b.place)));
         bounds
     }
 }

@@ -160,7 +160,7 @@ impl EmbeddedLog {
 
     /// Takes a reader's committed position. It is on disk within a few seconds: an older one only keeps more.
     pub fn keep(&self, kept: &KeptPosition) -> Result<(), Refusal> {
-        let key = self.known(&kept.topic, kept.partition)?;
+        let key = self.known(&kept.topic, kept.place.partition)?;
         let mut index = lock(&self.index);
         let readers = &mut index.partitions.entry(key).or_default().readers;
         if kept.gone {

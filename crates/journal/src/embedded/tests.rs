@@ -17,7 +17,7 @@ use super::format::FileName;
 use super::log::EmbeddedLog;
 use super::writer::Step;
 use super::*;
-use crate::seam::{Appended, KeptPosition};
+use crate::seam::{Appended, KeptPosition, here};
 
 const DIR: &str = "/journal";
 const TOPICS: usize = 5;
@@ -130,7 +130,7 @@ impl Bench {
 
     fn keep(&self, topic: &str, offset: u64) {
         let (topic, reader) = (topic.to_owned(), "files".to_owned());
-        self.log.keep(&KeptPosition { topic, partition: 0, reader, offset, gone: false }).unwrap();
+        self.log.keep(&KeptPosition { topic, place: here(0), reader, offset, gone: false }).unwrap();
     }
 }
 

@@ -7,12 +7,15 @@ use journal::{Appended, Bounds, Capabilities, Chunk, Entry, KeptPosition, Reader
 use sink::files::verify::verify;
 use stream::config::StreamSpec;
 use stream::disk::{Disk as _, SimDisk};
+use stream::facts::Place;
 use stream::provenance::SourceId;
 use stream::wire::Refusal;
 use stream::{Batch, BatchBuilder, Incarnation, Kind};
 use tokio::sync::mpsc;
 
 use super::*;
+
+const HERE: Place = Place { cluster: 0, partition: 0 };
 
 /// A journal in memory.
 #[derive(Clone, Default)]
@@ -41,7 +44,15 @@ impl Journal for Memory {
         Capabilities { retention_waits: true }
     }
 
-    async fn append(&self, topic: &str, _: u32, batch: &Batch) -> Result<Appended, Refusal> {
+    fn places(&self, _: &StreamConfig) -> Vec<Place> {
+        vec![HERE]
+    }
+
+    async fn prepare(&self, _: &Snapshot) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn append(&self, topic: &str, _: Place, batch: &Batch) -> Result<Appended, Refusal> {
         let mut held = self.0.lock().unwrap();
         let entries = held.topics.entry(topic.to_owned()).or_default();
         let offset = entries.last().map_or(0, Entry::end_offset);
@@ -49,14 +60,14 @@ impl Journal for Memory {
         Ok(Appended { offset, end_offset: offset + batch.len() as u64, append_time_ms: 1 })
     }
 
-    fn read(&self, topic: &str, _: u32, mut offset: u64) -> Reader {
+    fn read(&self, topic: &Topic, _: Place, mut offset: u64) -> Reader {
         let (sender, chunks) = mpsc::channel(1);
-        let (memory, topic) = (self.clone(), topic.to_owned());
+        let (memory, topic) = (self.clone(), topic.key.clone());
         let task = tokio::spawn(async move {
             loop {
                 let entries = memory.entries(&topic, offset);
                 offset = entries.last().map_or(offset, Entry::end_offset);
-                let chunk = Chunk { entries, start_offset: 0, end_offset: offset };
+                let chunk = Chunk { entries, start_offset: 0, end_offset: offset, is_anew: false };
                 if sender.send(Ok(chunk)).await.is_err() {
                     return;
                 }
@@ -92,7 +103,7 @@ async fn append(journal: &Memory, config: &StreamConfig, n: u64) {
     let mut builder = BatchBuilder::new(n * 50);
     (0..5).for_each(|i| builder.push(Kind::Event, n * 50 + (i + 1) * 10, None, b"a line"));
     let batch = builder.take(&config.spec.id, config.incarnation, SourceId::derive(1, &[])).unwrap();
-    journal.append(&config.topic_key(), 0, &batch).await.unwrap();
+    journal.append(&config.topic_key(), HERE, &batch).await.unwrap();
 }
 
 struct Running {

@@ -11,6 +11,8 @@ pub mod report;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use journal::Topic;
+use stream::facts::Place;
 use stream::{Incarnation, StreamId};
 
 /// Which leg.
@@ -27,8 +29,10 @@ pub struct LegKey {
 /// What a leg is to do. If it changes, the leg commits and starts anew at its committed position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegSpec {
-    /// The topic's key in the journal.
-    pub topic: String,
+    /// The topic.
+    pub topic: Topic,
+    /// Everywhere that its records may lie.
+    pub places: Vec<Place>,
     /// The job's text.
     pub sql: String,
     /// The names of all sinks of the job.

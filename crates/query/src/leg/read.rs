@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use journal::{Chunk, Journal};
+use journal::{Chunk, Journal, Topic};
 use stream::facts::{Place, Position};
 use stream::limits;
 use tokio::sync::{mpsc, watch};
@@ -18,8 +18,6 @@ use tracing::warn;
 pub const ARRIVALS_MAX: usize = 2;
 /// How often a held reader asks for the bounds.
 const BOUNDS: Duration = Duration::from_secs(1);
-/// The places of an embedded journal: one cluster, one partition a topic.
-pub const PLACES: [Place; 1] = [Place { cluster: 0, partition: 0 }];
 
 /// What a reader brings.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,36 +61,36 @@ pub fn gate(bytes: usize, reached_ms: &BTreeMap<Place, i64>) -> Gate {
 /// Starts a reader per position. They end when the set is dropped.
 pub fn start(
     journal: &impl Journal,
-    topic: &str,
+    topic: &Topic,
     positions: &[Position],
     gate: &watch::Receiver<Gate>,
 ) -> (mpsc::Receiver<Arrival>, JoinSet<()>) {
     let (sender, arrivals) = mpsc::channel(ARRIVALS_MAX);
     let mut readers = JoinSet::new();
     for position in positions {
-        readers.spawn(follow(journal.clone(), topic.to_owned(), *position, gate.clone(), sender.clone()));
+        readers.spawn(follow(journal.clone(), topic.clone(), *position, gate.clone(), sender.clone()));
     }
     (arrivals, readers)
 }
 
 async fn follow(
     journal: impl Journal,
-    topic: String,
+    topic: Topic,
     Position { place, offset }: Position,
     mut gate: watch::Receiver<Gate>,
     arrivals: mpsc::Sender<Arrival>,
 ) {
-    let mut reader = journal.read(&topic, place.partition, offset);
+    let mut reader = journal.read(&topic, place, offset);
     loop {
         let chunk = match reader.next().await {
             Ok(chunk) => chunk,
             Err(refusal) => {
-                warn!(topic, partition = place.partition, %refusal, "cannot read the journal; trying again");
+                warn!(topic = topic.key, cluster = place.cluster, partition = place.partition, %refusal, "cannot read the journal; trying again");
                 continue;
             }
         };
         if !chunk.entries.is_empty() {
-            hold(&journal, &topic, place, &mut gate, &arrivals).await;
+            hold(&journal, &topic.key, place, &mut gate, &arrivals).await;
         }
         if arrivals.send(Arrival { place, chunk }).await.is_err() {
             return;
@@ -117,9 +115,9 @@ async fn hold(
             () = tokio::time::sleep(BOUNDS) => {}
         }
         let bounds = journal.bounds(&[topic.to_owned()]).await.unwrap_or_default();
-        for bounds in bounds.into_iter().filter(|bounds| bounds.partition == place.partition) {
+        for bounds in bounds.into_iter().filter(|bounds| bounds.place == place) {
             let (start_offset, end_offset) = (bounds.start_offset, bounds.end_offset);
-            let chunk = Chunk { entries: Vec::new(), start_offset, end_offset };
+            let chunk = Chunk { entries: Vec::new(), start_offset, end_offset, is_anew: false };
             if arrivals.send(Arrival { place, chunk }).await.is_err() {
                 return;
             }

@@ -169,7 +169,7 @@ pub async fn keep_all(
 ) -> Result<(), stream::wire::Refusal> {
     for Position { place, offset } in positions {
         let (topic, reader) = (topic.to_owned(), reader.to_owned());
-        journal.keep(KeptPosition { topic, partition: place.partition, reader, offset: *offset, gone }).await?;
+        journal.keep(KeptPosition { topic, place: *place, reader, offset: *offset, gone }).await?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use tracing::{error, warn};
 use super::LegKey;
 use super::convert::{Convert, Converted, convert};
 use super::dedup::{Changes, Taken};
-use super::read::{Arrival, Gate, PLACES, gate};
+use super::read::{Arrival, Gate, gate};
 use super::report::Mailbox;
 use crate::error::LegError;
 use crate::metrics;
@@ -75,6 +75,8 @@ struct Pending {
 pub struct Parts {
     /// Which leg.
     pub key: LegKey,
+    /// Everywhere that it reads.
+    pub places: Vec<Place>,
     /// Its SELECT.
     pub plan: Box<dyn Convert>,
     /// Its destination.
@@ -88,7 +90,7 @@ pub struct Parts {
 impl Leg {
     /// Recovers the sink, reports the committed state whole, and is ready to go on from it.
     pub fn recover(parts: Parts) -> Result<Self, LegError> {
-        let Parts { key, plan, mut sink, clock, mailbox } = parts;
+        let Parts { key, places, plan, mut sink, clock, mailbox } = parts;
         let state = sink.recover()?;
         let progress = |place: Place| Progress { offset: state.position(place), ..Progress::default() };
         let leg = Self {
@@ -98,7 +100,7 @@ impl Leg {
             mailbox,
             gate: watch::channel(Gate::All).0,
             taken: Taken::from_state(&state),
-            places: PLACES.into_iter().map(|place| (place, progress(place))).collect(),
+            places: places.into_iter().map(|place| (place, progress(place))).collect(),
             commit: state.commit,
             fates: state.fates,
             delivered_bytes: state.delivered_bytes,
@@ -153,6 +155,9 @@ impl Leg {
 
     /// Takes what is new in a chunk.
     fn take(&mut self, Arrival { place, chunk }: Arrival) -> Result<(), LegError> {
+        if chunk.is_anew {
+            self.begin_anew(place, chunk.start_offset);
+        }
         self.notice_overtaken(place, chunk.start_offset);
         let progress = self.places.entry(place).or_default();
         progress.start = progress.start.max(chunk.start_offset);
@@ -183,6 +188,20 @@ impl Leg {
             self.sink.write(rows)?;
         }
         Ok(self.sink.set_apart(&apart)?)
+    }
+
+    /// The log at a place is not the one that was read before: says so, and reads all of it. What was taken before is
+    /// known by its identity.
+    fn begin_anew(&mut self, place: Place, start: u64) {
+        let alarm = format!(
+            "partition {} of the topic in cluster {} was deleted and made again, or cut: what stood there unread is \
+             gone (see `isolane ledger`); it is read anew",
+            place.partition, place.cluster
+        );
+        error!(stream = %self.key.stream, leg = self.key.sink, "{alarm}");
+        self.places.insert(place, Progress { offset: start, start, ..Progress::default() });
+        self.pending.is_dirty = true;
+        self.alarm = Some(alarm);
     }
 
     /// Retention has removed records before this leg read them: says which, and goes on behind them.

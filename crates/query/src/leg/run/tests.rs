@@ -18,6 +18,8 @@ use stream::{BatchBuilder, Incarnation, Kind};
 use super::*;
 use crate::sql::{InputRow, Output, RowFate};
 
+const HERE: Place = Place { cluster: 0, partition: 0 };
+
 /// Delivers the body as text; filters what begins with `f`, fails on what begins with `x`.
 struct Lines;
 
@@ -52,7 +54,8 @@ fn leg(disk: &SimDisk, mailbox: &Arc<Mailbox>) -> Result<Leg, LegError> {
     let sink = FilesSink::new(Arc::new(disk.clone()), dir(), Identity { stream, incarnation, leg: sink });
     let clock = Arc::new(HeldClock::at(10_000_000));
     let mailbox = mailbox.clone();
-    Leg::recover(Parts { key: key(), plan: Box::new(Lines), sink: Box::new(sink), clock, mailbox })
+    let places = vec![HERE];
+    Leg::recover(Parts { key: key(), places, plan: Box::new(Lines), sink: Box::new(sink), clock, mailbox })
 }
 
 /// The body of the `n`-th record of a source: some are filtered, some fail.
@@ -100,7 +103,8 @@ fn journal(dice: &mut ChaCha8Rng) -> Vec<Entry> {
 
 fn arrival(entries: &[Entry], start_offset: u64) -> Arrival {
     let end_offset = entries.last().map_or(start_offset, Entry::end_offset);
-    Arrival { place: PLACES[0], chunk: Chunk { entries: entries.to_vec(), start_offset, end_offset } }
+    let chunk = Chunk { entries: entries.to_vec(), start_offset, end_offset, is_anew: false };
+    Arrival { place: HERE, chunk }
 }
 
 fn lines(disk: &dyn stream::disk::Disk, folder: &Path) -> Vec<String> {

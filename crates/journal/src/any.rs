@@ -1,0 +1,77 @@
+//! Whichever journal an address names.
+
+use stream::Batch;
+use stream::config::{Snapshot, StreamConfig};
+use stream::facts::Place;
+use stream::wire::Refusal;
+
+use crate::address::{Address, AddressError};
+use crate::client::JournalClient;
+#[cfg(feature = "kafka")]
+use crate::kafka::KafkaJournal;
+use crate::seam::{Appended, Bounds, Capabilities, Journal, KeptPosition, Reader, Topic};
+
+/// The embedded log's client, or Kafka.
+#[derive(Clone)]
+pub enum AnyJournal {
+    /// The embedded log.
+    Embedded(JournalClient),
+    /// Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(KafkaJournal),
+}
+
+impl AnyJournal {
+    /// The journal at `address`. It connects when it is first used.
+    pub fn connect(address: &str) -> Result<Self, AddressError> {
+        match address.parse()? {
+            Address::Embedded(address) => Ok(Self::Embedded(JournalClient::connect(address)?)),
+            #[cfg(feature = "kafka")]
+            Address::Kafka(clusters) => {
+                KafkaJournal::connect(&clusters).map(Self::Kafka).map_err(|_| AddressError::new(address))
+            }
+            #[cfg(not(feature = "kafka"))]
+            Address::Kafka(_) => Err(AddressError::WithoutKafka(address.to_owned())),
+        }
+    }
+}
+
+macro_rules! whichever {
+    ($self:ident, $journal:ident => $call:expr) => {
+        match $self {
+            Self::Embedded($journal) => $call,
+            #[cfg(feature = "kafka")]
+            Self::Kafka($journal) => $call,
+        }
+    };
+}
+
+impl Journal for AnyJournal {
+    fn capabilities(&self) -> Capabilities {
+        whichever!(self, journal => journal.capabilities())
+    }
+
+    fn places(&self, config: &StreamConfig) -> Vec<Place> {
+        whichever!(self, journal => journal.places(config))
+    }
+
+    async fn prepare(&self, streams: &Snapshot) -> Result<(), Refusal> {
+        whichever!(self, journal => journal.prepare(streams).await)
+    }
+
+    async fn append(&self, topic: &str, place: Place, batch: &Batch) -> Result<Appended, Refusal> {
+        whichever!(self, journal => journal.append(topic, place, batch).await)
+    }
+
+    fn read(&self, topic: &Topic, place: Place, offset: u64) -> Reader {
+        whichever!(self, journal => journal.read(topic, place, offset))
+    }
+
+    async fn bounds(&self, topics: &[String]) -> Result<Vec<Bounds>, Refusal> {
+        whichever!(self, journal => journal.bounds(topics).await)
+    }
+
+    async fn keep(&self, position: KeptPosition) -> Result<(), Refusal> {
+        whichever!(self, journal => journal.keep(position).await)
+    }
+}
