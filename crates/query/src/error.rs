@@ -18,6 +18,11 @@ pub enum LegError {
         /// INSERTs that name it.
         found: usize,
     },
+    /// A Kafka sink, in a program without Kafka.
+    #[error(
+        "the sink is Kafka, and this isolane was built without it: build with `cargo build --release --features kafka`"
+    )]
+    WithoutKafka,
     /// The sink stopped.
     #[error(transparent)]
     Sink(#[from] SinkError),

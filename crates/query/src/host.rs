@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use journal::{Journal, Topic};
-use sink::{FilesSink, Identity};
+use sink::{FilesSink, Identity, Sink};
 use stream::StreamId;
 use stream::clock::{Clock, SystemClock};
 use stream::config::{SinkKind, SinkSpec, Snapshot, StreamConfig};
@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use crate::error::LegError;
 use crate::leg::report::{self, Mailbox};
 use crate::leg::run::{Leg, Parts};
-use crate::leg::{LegKey, LegSpec, read};
+use crate::leg::{Destination, LegKey, LegSpec, read};
 use crate::metrics;
 use crate::sql;
 
@@ -164,14 +164,17 @@ fn legs_of<J: Journal>(config: &StreamConfig, settings: &QuerySettings<J>) -> Ve
     let is_used =
         |sink: &&SinkSpec| inserted.as_ref().is_none_or(|job| job.legs.iter().any(|leg| leg.sink == sink.name));
     let leg = |sink: &SinkSpec| {
-        let SinkKind::Files { path } = &sink.kind;
         let default_dir = || out_root.join(config.spec.id.as_str()).join(&sink.name);
+        let destination = match &sink.kind {
+            SinkKind::Files { path } => Destination::Files(path.clone().unwrap_or_else(default_dir)),
+            SinkKind::Kafka(target) => Destination::Kafka(target.clone()),
+        };
         let spec = LegSpec {
             topic: Topic::of(config),
             places: settings.journal.places(config),
             sql: config.sql(),
             sinks: sinks.clone(),
-            dir: path.clone().unwrap_or_else(default_dir),
+            destination,
             checkpoint: checkpoint
                 .unwrap_or(Duration::from_millis(config.spec.limits.checkpoint_ms))
                 .max(CHECKPOINT_MIN),
@@ -279,18 +282,24 @@ async fn live<J: Journal>(
     let found = plans.len();
     let (Some(plan), 1) = (plans.pop(), found) else { return Err(LegError::Inserts { sink: key.sink, found }) };
     let identity = Identity { stream: key.stream.clone(), incarnation: key.incarnation, leg: key.sink.clone() };
-    let sink = FilesSink::new(settings.disk.clone(), spec.dir.clone(), identity);
+    let sink = open_sink(&settings, &spec, identity)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut leg = Leg::recover(Parts {
-        key,
-        places: spec.places.clone(),
-        plan: Box::new(plan),
-        sink: Box::new(sink),
-        clock,
-        mailbox,
-    })?;
+    let mut leg = Leg::recover(Parts { key, places: spec.places.clone(), plan: Box::new(plan), sink, clock, mailbox })?;
     let (arrivals, _readers) = read::start(&settings.journal, &spec.topic, &leg.positions(), &leg.gate());
     leg.run(arrivals, spec.checkpoint, stopped).await
+}
+
+/// The sink of a leg; nothing is touched yet.
+fn open_sink<J>(settings: &QuerySettings<J>, spec: &LegSpec, identity: Identity) -> Result<Box<dyn Sink>, LegError> {
+    match &spec.destination {
+        Destination::Files(dir) => Ok(Box::new(FilesSink::new(settings.disk.clone(), dir.clone(), identity))),
+        #[cfg(feature = "kafka")]
+        Destination::Kafka(target) => {
+            Ok(Box::new(sink::KafkaSink::new(Handle::current(), target.clone(), identity, spec.checkpoint)))
+        }
+        #[cfg(not(feature = "kafka"))]
+        Destination::Kafka(_) => Err(LegError::WithoutKafka),
+    }
 }
 
 /// The name under which the journal knows a leg as a reader of its topic.

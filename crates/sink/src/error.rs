@@ -82,6 +82,14 @@ pub enum SinkError {
         /// As was written.
         written: u64,
     },
+    /// The Kafka cluster refused, fell silent, or somebody has taken the leg over; nothing uncommitted is kept.
+    #[error("Kafka sink, topic {topic}: {cause}")]
+    Kafka {
+        /// The topic.
+        topic: String,
+        /// What happened.
+        cause: String,
+    },
     /// Call `recover` first.
     #[error("the sink must recover before it goes on")]
     NotRecovered,

@@ -6,15 +6,20 @@
 //! under way and answers with the state from which the leg reads on.
 //!
 //! The sink decides where a leg's state lives, because only it can make the state atomic with the data. [`files`] keeps
-//! it in a manifest beside the Parquet files, and [`files::verify`] proves a folder from that manifest.
+//! it in a manifest beside the Parquet files, and [`files::verify`] proves a folder from that manifest; `kafka` keeps it in
+//! a compacted topic, in the transaction that shows the rows.
 
 pub mod seam;
 pub mod state;
 pub mod error;
 pub mod metrics;
 pub mod files;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 
 pub use error::SinkError;
 pub use files::{FilesSink, Identity};
+#[cfg(feature = "kafka")]
+pub use kafka::KafkaSink;
 pub use seam::{Origin, Rows, SetApart, Sink};
 pub use state::{Commit, LegState, Seen, SourceState};

@@ -126,6 +126,47 @@ pub enum SinkKind {
         #[serde(default)]
         path: Option<PathBuf>,
     },
+    /// A Kafka topic, written in transactions; needs a build with `--features kafka`.
+    Kafka(KafkaTarget),
+}
+
+/// A Kafka topic that a leg writes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaTarget {
+    /// Some brokers of its cluster: `host:port[,host:port]...`.
+    pub brokers: String,
+    /// The topic; made if it is not there. Records set apart go to `<topic>.quarantine`.
+    pub topic: String,
+    /// Partitions if it is made.
+    #[serde(default = "one")]
+    pub partitions: u32,
+    /// The column whose text is the record's key; it is not part of the value then. Default: no key.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// How a row becomes a value.
+    #[serde(default)]
+    pub format: KafkaFormat,
+}
+
+/// How a row becomes a Kafka record's value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KafkaFormat {
+    /// A JSON object with the columns.
+    #[default]
+    Json,
+    /// The bytes of the one column.
+    Raw,
+}
+
+/// Whether Kafka takes a topic of this name, and no role of ours keeps anything there.
+fn is_topic(topic: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=200).contains(&topic.len())
+        && topic.bytes().all(plain)
+        && !topic.starts_with("isolane.")
+        && topic != ".."
+        && topic != "."
 }
 
 fn one() -> u32 {
@@ -224,6 +265,11 @@ pub enum SpecError {
     /// A limit outside its bounds.
     #[error("stream {0}: {1} must be between {2} and {3}")]
     Limit(StreamId, &'static str, u64, u64),
+    /// A topic that Kafka would not take, or that is the journal's own.
+    #[error(
+        "stream {0}: the topic {1:?} of a Kafka sink must be 1 to 200 of a-z, A-Z, 0-9, '.', '_' and '-', and not isolane's own"
+    )]
+    SinkTopic(StreamId, String),
     /// Text over its bound.
     #[error("stream {0}: sql is longer than {1} bytes")]
     SqlLength(StreamId, usize),
@@ -272,6 +318,11 @@ impl StreamSpec {
                 && sink.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
             if !plain || self.sinks[..i].iter().any(|other| other.name == sink.name) {
                 return Err(SpecError::SinkName(self.id.clone(), sink.name.clone()));
+            }
+            if let SinkKind::Kafka(target) = &sink.kind
+                && !is_topic(&target.topic)
+            {
+                return Err(SpecError::SinkTopic(self.id.clone(), target.topic.clone()));
             }
         }
         Ok(())
@@ -337,6 +388,8 @@ mod tests {
             r#"{"id": "a.b.c", "sinks": [{"name": "x y", "kind": "files"}]}"#,
             r#"{"id": "a.b.c", "inputs": [{"kind": "file", "paths": ["relative/*"]}]}"#,
             r#"{"id": "a.b.c", "limits": {"checkpoint_ms": 1}}"#,
+            r#"{"id": "a.b.c", "sinks": [{"name": "k", "kind": "kafka", "brokers": "a:1", "topic": "a/b"}]}"#,
+            r#"{"id": "a.b.c", "sinks": [{"name": "k", "kind": "kafka", "brokers": "a:1", "topic": "isolane.legs"}]}"#,
         ] {
             assert!(spec(text).unwrap().check().is_err(), "{text} was taken");
         }

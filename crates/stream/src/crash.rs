@@ -26,6 +26,9 @@ pub const POINTS: &[&str] = &[
     "admin.stream.stored",
 ];
 
+/// The crash points of a leg that writes to Kafka, which not every soak has.
+pub const KAFKA_POINTS: &[&str] = &["kafka.rows.appended", "kafka.state.appended", "kafka.transaction.ended"];
+
 /// Aborts here if this point is the chosen one.
 #[inline]
 pub fn point(name: &'static str) {

@@ -206,9 +206,12 @@ fn configuration(config: &StreamConfig) -> Markup {
                     dt { "Sinks" }
                     dd {
                         @for sink in &spec.sinks {
-                            @let SinkKind::Files { path } = &sink.kind;
-                            (sink.name) ": Parquet files"
-                            @if let Some(path) = path { " in " code { (path.display()) } }
+                            (sink.name) ": "
+                            @match &sink.kind {
+                                SinkKind::Files { path: None } => "Parquet files",
+                                SinkKind::Files { path: Some(path) } => { "Parquet files in " code { (path.display()) } }
+                                SinkKind::Kafka(target) => { "Kafka topic " code { (target.topic) } " at " (target.brokers) }
+                            }
                             br;
                         }
                     }

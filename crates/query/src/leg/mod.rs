@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use journal::Topic;
+use stream::config::KafkaTarget;
 use stream::facts::Place;
 use stream::{Incarnation, StreamId};
 
@@ -26,6 +27,15 @@ pub struct LegKey {
     pub sink: String,
 }
 
+/// Where a leg writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// Files below a folder.
+    Files(PathBuf),
+    /// A Kafka topic.
+    Kafka(KafkaTarget),
+}
+
 /// What a leg is to do. If it changes, the leg commits and starts anew at its committed position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegSpec {
@@ -37,8 +47,8 @@ pub struct LegSpec {
     pub sql: String,
     /// The names of all sinks of the job.
     pub sinks: Vec<String>,
-    /// The folder that the leg writes to.
-    pub dir: PathBuf,
+    /// Where the leg writes.
+    pub destination: Destination,
     /// How often it commits.
     pub checkpoint: Duration,
 }

@@ -1,0 +1,306 @@
+//! A Kafka topic, with the leg's state in a compacted topic of the same cluster: rows, records set apart and state are one
+//! transaction, so a reader with `read_committed` sees each row once, and a leg goes on exactly where its rows end.
+//!
+//! ```text
+//! append rows, as they come                 kafka.rows.appended     (readers do not see them yet)
+//! append the change of the leg's state      kafka.state.appended
+//! end the transaction                       kafka.transaction.ended <- committed
+//! ```
+//!
+//! After a lost answer nobody but the log knows how a transaction ended. So there is one way on, the same after a crash, a
+//! time-out and a fence: [`Sink::recover`] takes the transactional id over, which ends what was open and shuts out whoever
+//! is still alive, and then reads the state topic. The transactional id is the leg's name: stable, one per leg.
+//!
+//! States of a [`KafkaSink`]: *not recovered* (new, or after any error), and *live*. Blocking: a leg has a thread of its
+//! own; what waits for brokers runs on the process's runtime.
+//!
+//! Limits: what waits to be appended by [`FLUSH_BYTES`] a partition; an open transaction by [`OPEN_BYTES_MAX`], beyond
+//! which [`Sink::is_full`] asks for a commit.
+
+pub mod rows;
+pub mod state;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use kafka::batch::BatchWriter;
+use kafka::fetch::{Fetcher, Isolation};
+use kafka::offsets::{self, At};
+use kafka::topics::{Wanted, ensure};
+use kafka::transaction::{Place, Settings, TransactionalProducer};
+use kafka::{Cluster, KafkaError};
+use stream::config::KafkaTarget;
+use stream::{crash, limits};
+use tokio::runtime::Handle;
+use tracing::info;
+
+use crate::error::SinkError;
+use crate::files::Identity;
+use crate::metrics;
+use crate::seam::{Rows, SetApart, Sink};
+use crate::state::{Commit, LegState};
+use rows::Laid;
+use state::{Book, Folded};
+
+/// The topic of all legs' states in a cluster, and its partitions.
+const STATE_TOPIC: &str = "isolane.legs";
+const STATE_PARTITIONS: i32 = 16;
+/// Bytes that wait for one partition before they are appended: what one batch takes.
+const FLUSH_BYTES: usize = 512 << 10;
+/// Bytes of an open transaction before the sink asks for a commit: bounds what is read again after a crash.
+const OPEN_BYTES_MAX: usize = 64 << 20;
+/// How long one step may take: longer than a broker needs to come back.
+const STEP: Duration = Duration::from_secs(60);
+/// How long a transaction may stay open beyond two checkpoints: a restart of the job, and a step.
+const TRANSACTION_MARGIN: Duration = Duration::from_secs(90);
+
+/// A topic that a leg writes to.
+pub struct KafkaSink {
+    runtime: Handle,
+    target: KafkaTarget,
+    identity: Identity,
+    transaction_timeout: Duration,
+    live: Option<Live>,
+}
+
+struct Live {
+    producer: TransactionalProducer,
+    state: LegState,
+    book: Book,
+    state_place: Place,
+    partitions: i32,
+    waiting: BTreeMap<Place, BatchWriter>,
+    open_bytes: usize,
+    rows: u64,
+    apart: u64,
+}
+
+impl KafkaSink {
+    /// The sink of a leg that commits every `checkpoint`. Nothing is touched before [`Sink::recover`].
+    pub fn new(runtime: Handle, target: KafkaTarget, identity: Identity, checkpoint: Duration) -> Self {
+        let transaction_timeout = checkpoint * 2 + TRANSACTION_MARGIN;
+        Self { runtime, target, identity, transaction_timeout, live: None }
+    }
+
+    /// The leg's name in its cluster: its transactional id, and the key of its state.
+    fn name(&self) -> String {
+        let Identity { stream, incarnation, leg } = &self.identity;
+        format!("{stream}.{incarnation}.{leg}")
+    }
+
+    /// Where records go that could not be converted.
+    fn quarantine(&self) -> Place {
+        (format!("{}.quarantine", self.target.topic), 0)
+    }
+
+    /// Runs what waits for brokers on the runtime, and waits for it.
+    fn wait<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, SinkError> {
+        let (sender, answer) = std::sync::mpsc::sync_channel(1);
+        self.runtime.spawn(async move { drop(sender.send(work.await)) });
+        answer.recv().map_err(|_| self.failed(&KafkaError::Closed))
+    }
+
+    /// Runs a step on the live transaction; after an error the sink is not live any more.
+    fn step<F, T>(&mut self, work: impl FnOnce(Live) -> F) -> Result<T, SinkError>
+    where
+        F: Future<Output = (Live, Result<T, KafkaError>)> + Send + 'static,
+        T: Send + 'static,
+    {
+        let live = self.live.take().ok_or(SinkError::NotRecovered)?;
+        let (live, done) = self.wait(work(live))?;
+        let done = done.map_err(|error| self.failed(&error))?;
+        self.live = Some(live);
+        Ok(done)
+    }
+
+    fn failed(&self, error: &KafkaError) -> SinkError {
+        SinkError::Kafka { topic: self.target.topic.clone(), cause: error.to_string() }
+    }
+
+    /// The sink's topics as they should be: its own is left alone if it is there.
+    async fn prepare(cluster: &Cluster, target: &KafkaTarget, quarantine: String) -> Result<(), KafkaError> {
+        let brokers = cluster.brokers().await? as i16;
+        let wanted = |topic: &str, partitions, settings: &[(&'static str, &str)]| Wanted {
+            topic: topic.to_owned(),
+            partitions,
+            replication: Some(brokers.min(3)),
+            settings: settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        };
+        let in_sync = ("min.insync.replicas", if brokers >= 3 { "2" } else { "1" });
+        ensure(cluster, &wanted(STATE_TOPIC, STATE_PARTITIONS, &[("cleanup.policy", "compact"), in_sync])).await?;
+        let bytes = limits::MESSAGE_BYTES_MAX.to_string();
+        ensure(cluster, &wanted(&quarantine, 1, &[("max.message.bytes", &bytes)])).await?;
+        match cluster.topic(&target.topic).await {
+            Err(error) if error.is_unknown_topic() => {
+                let settings = [("max.message.bytes", bytes.as_str()), in_sync];
+                ensure(cluster, &wanted(&target.topic, target.partitions as i32, &settings)).await.map(drop)
+            }
+            known => known.map(drop),
+        }
+    }
+}
+
+impl Live {
+    async fn recover(
+        target: KafkaTarget,
+        name: String,
+        quarantine: String,
+        transaction_timeout: Duration,
+    ) -> Result<Result<Self, String>, KafkaError> {
+        let cluster = Cluster::new(&target.brokers)?;
+        KafkaSink::prepare(&cluster, &target, quarantine).await?;
+        let settings = Settings { id: name.clone(), transaction_timeout, step_within: STEP };
+        let producer = TransactionalProducer::start(cluster.clone(), settings).await?;
+        let state_place = (STATE_TOPIC.to_owned(), rows::partition_of(name.as_bytes(), STATE_PARTITIONS));
+        let (state, book) = match read_state(&cluster, &state_place, &name).await?.finish() {
+            Ok(found) => found,
+            Err(cause) => return Ok(Err(cause)),
+        };
+        let partitions = cluster.topic(&target.topic).await?.leaders.len() as i32;
+        Ok(Ok(Self {
+            producer,
+            state,
+            book,
+            state_place,
+            partitions,
+            waiting: BTreeMap::new(),
+            open_bytes: 0,
+            rows: 0,
+            apart: 0,
+        }))
+    }
+
+    /// Adds a record to what waits for its partition.
+    fn push(&mut self, place: Place, laid: &Laid) {
+        let batch = self.waiting.entry(place).or_insert_with(|| BatchWriter::new(laid.time_ms, FLUSH_BYTES));
+        let before = batch.bytes();
+        let headers: Vec<(&[u8], &[u8])> = laid.headers.iter().map(|(name, value)| (name.as_bytes(), &value[..])).collect();
+        batch.push(laid.time_ms, laid.key.as_deref(), laid.value.as_deref(), &headers);
+        self.open_bytes += batch.bytes() - before;
+    }
+
+    /// Appends what waits: all of it, or where a partition's share has become a batch.
+    async fn flush(&mut self, all: bool) -> Result<(), KafkaError> {
+        let is_due = |batch: &BatchWriter| all || batch.bytes() >= FLUSH_BYTES;
+        if !self.waiting.values().any(is_due) {
+            return Ok(());
+        }
+        let due: Vec<Place> = self.waiting.iter().filter(|(_, batch)| is_due(batch)).map(|(p, _)| p.clone()).collect();
+        let batches = due.into_iter().filter_map(|place| self.waiting.remove_entry(&place)).collect();
+        self.producer.append(batches).await?;
+        crash::point("kafka.rows.appended");
+        Ok(())
+    }
+
+    async fn commit(&mut self, name: &str, commit: &Commit) -> Result<u64, KafkaError> {
+        self.flush(true).await?;
+        let number = self.state.commit + 1;
+        self.state.apply(number, commit);
+        let mut batch = BatchWriter::new(0, 0);
+        for record in self.book.records(name, &self.state, commit) {
+            let headers: Vec<(&[u8], &[u8])> =
+                record.headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+            batch.push(0, Some(record.key.as_bytes()), Some(&record.value), &headers);
+        }
+        self.producer.append(vec![(self.state_place.clone(), batch)]).await?;
+        crash::point("kafka.state.appended");
+        self.producer.end(true).await?;
+        crash::point("kafka.transaction.ended");
+        (self.open_bytes, self.rows, self.apart) = (0, 0, 0);
+        Ok(number)
+    }
+}
+
+/// Reads all that is committed of a leg's state.
+async fn read_state(cluster: &Cluster, place: &Place, name: &str) -> Result<Folded, KafkaError> {
+    let (topic, partition) = place;
+    let start = offsets::of(cluster, topic, *partition, At::Start).await?;
+    let mut fetcher = Fetcher::new(cluster.clone(), topic, *partition, start, Isolation::Committed);
+    // Whatever this leg wrote is before the end as it is now; open transactions there are other legs' and end in time.
+    let end = offsets::of(cluster, topic, *partition, At::End).await?;
+    let deadline = Instant::now() + STEP;
+    let mut folded = Folded::default();
+    while fetcher.offset() < end {
+        match fetcher.next(Duration::from_millis(200)).await {
+            Ok(fetched) => fetched.records.iter().for_each(|record| folded.add(name, record)),
+            Err(error) if error.passes() && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(folded)
+}
+
+impl Sink for KafkaSink {
+    fn recover(&mut self) -> Result<LegState, SinkError> {
+        self.live = None;
+        let recovering = Live::recover(self.target.clone(), self.name(), self.quarantine().0, self.transaction_timeout);
+        let live = self.wait(recovering)?.map_err(|error| self.failed(&error))?;
+        let live = live.map_err(|cause| SinkError::Kafka { topic: STATE_TOPIC.to_owned(), cause })?;
+        info!(leg = self.name(), commit = live.state.commit, topic = self.target.topic, "the Kafka sink has recovered");
+        metrics::recovered(self.identity.stream.as_str(), 0);
+        let state = live.state.clone();
+        self.live = Some(live);
+        Ok(state)
+    }
+
+    fn write(&mut self, rows: Rows) -> Result<(), SinkError> {
+        let laid = rows::lay_out(&rows, &self.target)
+            .map_err(|cause| SinkError::Kafka { topic: self.target.topic.clone(), cause })?;
+        let topic = self.target.topic.clone();
+        self.step(|mut live| async move {
+            live.rows += laid.len() as u64;
+            for record in laid {
+                let partition = rows::partition_of(record.spread_by(), live.partitions);
+                live.push((topic.clone(), partition), &record);
+            }
+            let done = live.flush(false).await;
+            (live, done)
+        })
+    }
+
+    fn set_apart(&mut self, records: &[SetApart]) -> Result<(), SinkError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let (place, laid) = (self.quarantine(), records.iter().map(rows::lay_out_apart).collect::<Vec<_>>());
+        self.step(|mut live| async move {
+            live.apart += laid.len() as u64;
+            laid.iter().for_each(|record| live.push(place.clone(), record));
+            let done = live.flush(false).await;
+            (live, done)
+        })
+    }
+
+    fn is_full(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.open_bytes > OPEN_BYTES_MAX)
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<u64, SinkError> {
+        let (name, commit, began) = (self.name(), commit.clone(), Instant::now());
+        let contradiction = |what, stated, written| SinkError::Contradiction {
+            dir: self.target.topic.clone().into(),
+            what,
+            stated,
+            written,
+        };
+        let live = self.live.as_ref().ok_or(SinkError::NotRecovered)?;
+        for (what, stated, written) in
+            [("rows", commit.fates.delivered, live.rows), ("set apart", commit.fates.quarantined, live.apart)]
+        {
+            if stated != written {
+                let error = contradiction(what, stated, written);
+                self.live = None;
+                return Err(error);
+            }
+        }
+        let bytes = live.open_bytes as u64;
+        let number = self.step(|mut live| async move {
+            let done = live.commit(&name, &commit).await;
+            (live, done)
+        })?;
+        metrics::committed(self.identity.stream.as_str(), 0, bytes, began.elapsed().as_secs_f64());
+        Ok(number)
+    }
+}

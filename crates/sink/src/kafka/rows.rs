@@ -1,0 +1,206 @@
+//! Rows as Kafka's records: a key, a value, the event's time, and where it came from. Pure.
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::ByteArrayType;
+use arrow_array::{Array, ArrayRef, GenericByteArray, RecordBatch};
+use arrow_json::writer::{LineDelimited, WriterBuilder};
+use arrow_schema::DataType;
+use bytes::Bytes;
+use stream::config::{KafkaFormat, KafkaTarget};
+use stream::provenance::HEADER_NAME;
+use stream::{Header, Kind};
+
+use crate::seam::{Origin, Rows, SetApart};
+
+/// The header with the cause of a record that was set apart.
+const CAUSE: &str = "il-cause";
+/// The header with the time at which the journal took a record that was set apart, in ms since 1970.
+const APPENDED: &str = "il-appended";
+
+/// A record ready to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Laid {
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value.
+    pub value: Option<Bytes>,
+    /// The event's time, in ms since 1970.
+    pub time_ms: i64,
+    /// Its headers.
+    pub headers: Vec<(&'static str, Bytes)>,
+}
+
+impl Laid {
+    /// What chooses its partition: its key, or where it came from.
+    pub fn spread_by(&self) -> &[u8] {
+        let source = || self.headers.first().and_then(|(_, il)| il.get(1..25)).unwrap_or_default();
+        self.key.as_deref().unwrap_or_else(source)
+    }
+}
+
+/// The rows as records. The error says which column does not fit.
+pub fn lay_out(rows: &Rows, target: &KafkaTarget) -> Result<Vec<Laid>, String> {
+    let Rows { batch, event_times_ms, origins } = rows;
+    let (keys, batch) = match &target.key {
+        Some(key) => {
+            let at =
+                batch.schema().index_of(key).map_err(|_| format!("the key column {key} is not among the columns"))?;
+            let keys = texts(batch.column(at), key)?;
+            let others: Vec<usize> = (0..batch.num_columns()).filter(|other| *other != at).collect();
+            (Some(keys), batch.project(&others).map_err(|error| error.to_string())?)
+        }
+        None => (None, batch.clone()),
+    };
+    let values = match target.format {
+        KafkaFormat::Json => json(&batch)?,
+        KafkaFormat::Raw => match batch.columns() {
+            [only] => texts(only, batch.schema().field(0).name())?,
+            columns => return Err(format!("format raw takes one column beside the key, there are {}", columns.len())),
+        },
+    };
+    let laid = |(row, value): (usize, Option<Bytes>)| Laid {
+        key: keys.as_ref().and_then(|keys| keys[row].clone()),
+        value,
+        time_ms: event_times_ms[row].max(0),
+        headers: vec![(HEADER_NAME, provenance(origins[row]))],
+    };
+    Ok(values.into_iter().enumerate().map(laid).collect())
+}
+
+/// A record that could not be converted, with its cause.
+pub fn lay_out_apart(record: &SetApart) -> Laid {
+    let headers = vec![
+        (HEADER_NAME, Bytes::from(record.header.to_string())),
+        (CAUSE, Bytes::from(record.cause.clone())),
+        (APPENDED, Bytes::from(record.append_time_ms.to_string())),
+    ];
+    Laid { key: None, value: Some(record.body.clone()), time_ms: record.append_time_ms.max(0), headers }
+}
+
+fn provenance(Origin { source, range }: Origin) -> Bytes {
+    Header { kind: Kind::Event, source, range, lap: 0, event_time_ms: None }.to_string().into()
+}
+
+/// Each row as a JSON object, nulls written out, as Flink does.
+fn json(batch: &RecordBatch) -> Result<Vec<Option<Bytes>>, String> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+    writer.write(batch).and_then(|()| writer.finish()).map_err(|error| error.to_string())?;
+    let text = Bytes::from(writer.into_inner());
+    // JSON escapes line feeds, so that each one ends a row.
+    let mut start = 0;
+    let ends = memchr_lines(&text);
+    let lines = ends.into_iter().map(|end| {
+        let line = text.slice(start..end);
+        start = end + 1;
+        Some(line)
+    });
+    Ok(lines.collect())
+}
+
+fn memchr_lines(text: &[u8]) -> Vec<usize> {
+    text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect()
+}
+
+/// A column of text or bytes, as it is.
+fn texts(column: &ArrayRef, name: &str) -> Result<Vec<Option<Bytes>>, String> {
+    match column.data_type() {
+        DataType::Utf8 => Ok(bytes_of(column.as_string::<i32>())),
+        DataType::Binary => Ok(bytes_of(column.as_binary::<i32>())),
+        other => Err(format!("column {name} is {other}; CAST it AS STRING to use it as it is")),
+    }
+}
+
+fn bytes_of<T: ByteArrayType>(column: &GenericByteArray<T>) -> Vec<Option<Bytes>> {
+    let value = |row| {
+        let value: &T::Native = column.value(row);
+        Bytes::copy_from_slice(value.as_ref())
+    };
+    (0..column.len()).map(|row| column.is_valid(row).then(|| value(row))).collect()
+}
+
+/// The partition of a key: Kafka's own rule (murmur2, as in its Java client), so that a key lies where other producers put
+/// it.
+pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
+    ((murmur2(key) & 0x7fff_ffff) % partitions.max(1) as u32) as i32
+}
+
+/// MurmurHash2 with the seed of Kafka's `Utils.murmur2`.
+fn murmur2(data: &[u8]) -> u32 {
+    const M: u32 = 0x5bd1_e995;
+    let mix = |k: u32| {
+        let k = k.wrapping_mul(M);
+        (k ^ (k >> 24)).wrapping_mul(M)
+    };
+    let mut hash = 0x9747_b28c ^ data.len() as u32;
+    let (words, rest) = data.as_chunks::<4>();
+    for word in words {
+        hash = hash.wrapping_mul(M) ^ mix(u32::from_le_bytes(*word));
+    }
+    for (at, byte) in rest.iter().enumerate().rev() {
+        hash ^= u32::from(*byte) << (8 * at);
+    }
+    if !rest.is_empty() {
+        hash = hash.wrapping_mul(M);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
+    hash ^ (hash >> 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::{Int64Array, StringArray};
+    use arrow_schema::{Field, Schema};
+    use std::sync::Arc;
+    use stream::SourceId;
+    use stream::provenance::Range;
+
+    fn rows() -> Rows {
+        let schema = Schema::new(vec![
+            Field::new("user", DataType::Utf8, true),
+            Field::new("line", DataType::Utf8, true),
+            Field::new("n", DataType::Int64, true),
+        ]);
+        let users = StringArray::from(vec![Some("ann"), None]);
+        let lines = StringArray::from(vec![Some("a\n\"b\""), Some("ü")]);
+        let numbers = Int64Array::from(vec![None, Some(-7)]);
+        let batch =
+            RecordBatch::try_new(Arc::new(schema), vec![Arc::new(users), Arc::new(lines), Arc::new(numbers)]).unwrap();
+        let origin = |start| Origin { source: SourceId::derive(1, &[]), range: Range::new(start, start + 4) };
+        Rows { batch, event_times_ms: vec![5, 6], origins: vec![origin(0), origin(4)] }
+    }
+
+    fn target(key: Option<&str>, format: KafkaFormat) -> KafkaTarget {
+        KafkaTarget { brokers: "a:1".into(), topic: "t".into(), partitions: 1, key: key.map(str::to_owned), format }
+    }
+
+    #[test]
+    fn rows_become_json_or_bytes_with_their_keys() {
+        let laid = lay_out(&rows(), &target(Some("user"), KafkaFormat::Json)).unwrap();
+        let values: Vec<&[u8]> = laid.iter().map(|record| record.value.as_deref().unwrap()).collect();
+        let expected: [&[u8]; 2] = [br#"{"line":"a\n\"b\"","n":null}"#, "{\"line\":\"ü\",\"n\":-7}".as_bytes()];
+        assert_eq!(values, expected);
+        assert_eq!((laid[0].key.as_deref(), laid[1].key.as_deref()), (Some(&b"ann"[..]), None));
+        assert_eq!(laid[1].spread_by(), SourceId::derive(1, &[]).to_string().as_bytes());
+        assert!(lay_out(&rows(), &target(Some("user"), KafkaFormat::Raw)).unwrap_err().contains("one column"));
+        assert!(lay_out(&rows(), &target(Some("who"), KafkaFormat::Json)).unwrap_err().contains("who"));
+        let mut one = rows();
+        one.batch = one.batch.project(&[1]).unwrap();
+        let laid = lay_out(&one, &target(None, KafkaFormat::Raw)).unwrap();
+        assert_eq!(laid[0].value.as_deref(), Some(&b"a\n\"b\""[..]));
+    }
+
+    #[test]
+    fn keys_lie_where_kafkas_own_clients_put_them() {
+        // From the unit tests of Kafka's Utils.murmur2.
+        for (key, hash) in [
+            ("21", -973_932_308_i32),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+        ] {
+            assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
+        }
+    }
+}
