@@ -16,3 +16,4 @@ pub mod parquet_rows;
 pub mod oracle;
 pub mod poll;
 pub mod real_data;
+pub mod topic;

@@ -1,5 +1,8 @@
 //! The soak: offered load that is never paused, processes killed at random by a seed, every named crash point and one
 //! more kill during its recovery, then a fault-free end that drains, passes a fresh record a stream, and counts.
+//!
+//! With `--journal kafka` the journal is a real Kafka of three brokers and a failover cluster, every stream delivers to
+//! Parquet and to a topic, and brokers are killed and restarted too.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,10 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use harness::deployment::Deployment;
+use harness::kafka::Clusters;
 use harness::killer::{self, KINDS};
 use harness::load::{Load, Producer};
 use harness::oracle::Verdict;
-use harness::{parquet_rows, poll};
+use harness::{parquet_rows, poll, topic};
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -36,6 +40,9 @@ struct Args {
     /// Records a second, all streams together.
     #[arg(long, default_value_t = 12_000)]
     rate: u64,
+    /// Keep acknowledged records in the embedded log or in Kafka.
+    #[arg(long, value_enum, default_value_t = JournalKind::Embedded)]
+    journal: JournalKind,
     /// Leave out the named crash points.
     #[arg(long)]
     no_crash_points: bool,
@@ -44,6 +51,19 @@ struct Args {
     keep: Option<PathBuf>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum JournalKind {
+    Embedded,
+    Kafka,
+}
+
+/// The kind of a broker among what is killed.
+const BROKER: &str = "broker";
+/// The brokers that are killed: with two of three in sync an append is acknowledged.
+const BROKERS: [&str; 3] = ["normal-1", "normal-2", "normal-3"];
+/// Two legs: every record as it is, to files and to a topic.
+const TWO_SINKS: &str = "CREATE TABLE records (line STRING) WITH ('format' = 'raw'); \
+    INSERT INTO files SELECT line FROM records; INSERT INTO topic SELECT line FROM records;";
 const BACK: Duration = Duration::from_secs(60);
 const DRAINED: Duration = Duration::from_secs(300);
 const POINT: Duration = Duration::from_secs(90);
@@ -51,8 +71,10 @@ const LINE_BYTES: usize = 120;
 /// Lines in a file before it is rotated.
 const ROTATE_RECORDS: u64 = 20_000;
 
+/// Fields in the order in which they must be dropped: processes before the clusters that they use.
 struct Soak {
     deployment: Deployment,
+    clusters: Option<Clusters>,
     load: Load,
     dice: ChaCha8Rng,
     streams: Vec<String>,
@@ -75,12 +97,17 @@ fn main() -> Result<()> {
         ensure!(soak.load.records() >= records, "{} offered", soak.load.records());
         Ok(Some(()))
     })?;
+    soak.roll_brokers()?;
     let verdict = soak.finish()?;
     println!("kills: {:?}, {} of them with requests unacknowledged", soak.killed, soak.killed_unacknowledged);
-    println!("{verdict}");
+    println!("files: {verdict}");
     println!("{} s in all", began.elapsed().as_secs());
     soak.check_faults_fired(args.kills)?;
     verdict.exactly_once(records)?;
+    if let Some(verdict) = soak.count_topics()? {
+        println!("topics, read_committed: {verdict}");
+        verdict.exactly_once(records)?;
+    }
     soak.check_ledgers(&verdict)?;
     println!("soak passed: 0 lost, 0 doubled, the ledger agrees");
     Ok(())
@@ -88,7 +115,16 @@ fn main() -> Result<()> {
 
 impl Soak {
     fn start(args: &Args, dir: PathBuf) -> Result<Self> {
-        let deployment = Deployment::start_bare(&dir)?;
+        let clusters = match args.journal {
+            JournalKind::Embedded => None,
+            JournalKind::Kafka => Some(Clusters::start(&dir.join("kafka"))?),
+        };
+        let mut deployment = Deployment::new(&dir, &["--no-first-stream"])?;
+        if let Some(clusters) = &clusters {
+            let journal = format!("kafka={};failover={}", clusters.normal_bootstrap(), clusters.failover_bootstrap());
+            deployment = Deployment::new(&dir, &["--no-first-stream", "--journal", &journal])?;
+        }
+        deployment.start()?;
         let mut load = Load::default();
         let streams: Vec<String> = (0..args.streams).map(|n| format!("soak.load.s{n}")).collect();
         let logs = dir.join("logs");
@@ -104,7 +140,13 @@ impl Soak {
             let path = logs.join(format!("{stream}.log"));
             let tailed = number % 2 == 0;
             let inputs = if tailed { json!([{"kind": "file", "paths": [path]}]) } else { json!([]) };
-            deployment.create_stream(&json!({"id": stream, "inputs": inputs, "limits": {"checkpoint_ms": 1000}}))?;
+            let mut spec = json!({"id": stream, "inputs": inputs, "limits": {"checkpoint_ms": 1000}});
+            if let Some(clusters) = &clusters {
+                spec["partitions"] = json!(3);
+                spec["sql"] = json!(TWO_SINKS);
+                spec["sinks"] = json!([{"name": "files", "kind": "files"}, topic_sink(clusters, stream)]);
+            }
+            deployment.create_stream(&spec)?;
             if tailed {
                 load.write_file(producer, path, ROTATE_RECORDS);
             } else {
@@ -112,17 +154,19 @@ impl Soak {
             }
         }
         let dice = ChaCha8Rng::seed_from_u64(args.seed);
-        Ok(Self { deployment, load, dice, streams, killed: BTreeMap::new(), killed_unacknowledged: 0 })
+        Ok(Self { deployment, clusters, load, dice, streams, killed: BTreeMap::new(), killed_unacknowledged: 0 })
     }
 
     /// Every kind in turn, in an order and at times that the seed chooses.
     fn kill_at_random(&mut self, kills: usize) -> Result<()> {
-        let mut kinds: Vec<&'static str> = KINDS.iter().copied().cycle().take(kills).collect();
+        let mut kinds: Vec<&'static str> = self.kinds().into_iter().cycle().take(kills).collect();
         kinds.shuffle(&mut self.dice);
         for (n, kind) in kinds.into_iter().enumerate() {
             let pause = Duration::from_millis(self.dice.random_range(200..2500));
             self.let_flow(pause);
-            self.wait_for(kind)?;
+            if kind != BROKER {
+                self.wait_for(kind)?;
+            }
             if n % 3 != 0 {
                 self.load.wait_until_unacknowledged();
             }
@@ -139,8 +183,31 @@ impl Soak {
             self.deployment.kill()?;
             return self.deployment.start();
         }
+        if let (BROKER, Some(clusters)) = (kind, &mut self.clusters) {
+            let broker = BROKERS[self.dice.random_range(0..BROKERS.len())];
+            clusters.kill(broker)?;
+            return clusters.restart(broker);
+        }
         let root = self.deployment.pid()?;
         killer::kill_one(root, kind, &mut self.dice)?.with_context(|| format!("no {kind} to kill"))?;
+        Ok(())
+    }
+
+    /// What is killed in this run.
+    fn kinds(&self) -> Vec<&'static str> {
+        let on_kafka = self.clusters.is_some();
+        let own = KINDS.iter().copied().filter(|kind| !on_kafka || *kind != "journal");
+        own.chain(on_kafka.then_some(BROKER)).collect()
+    }
+
+    /// A rolling restart: every broker once, so that every partition changes its leader.
+    fn roll_brokers(&mut self) -> Result<()> {
+        let Some(clusters) = &mut self.clusters else { return Ok(()) };
+        for broker in BROKERS {
+            clusters.stop_cleanly(broker)?;
+            clusters.restart(broker)?;
+            eprintln!("rolling restart: {broker}; {} records offered", self.load.records());
+        }
         Ok(())
     }
 
@@ -160,7 +227,10 @@ impl Soak {
 
     /// Each named point aborts its process once; the process that takes its place is killed once more while it recovers.
     fn visit_crash_points(&mut self) -> Result<()> {
-        for point in stream::crash::POINTS {
+        let on_kafka = self.clusters.is_some();
+        let own = stream::crash::POINTS.iter().filter(|point| !on_kafka || !point.starts_with("journal."));
+        let kafka = stream::crash::KAFKA_POINTS.iter().filter(|_| on_kafka);
+        for point in own.chain(kafka) {
             let kind = kind_of(point)?;
             self.wait_for(kind)?;
             let before: Vec<i32> = self.pids(kind)?;
@@ -215,8 +285,10 @@ impl Soak {
         }
         let expected = self.load.oracle().verdict().acknowledged;
         let drained = poll::until("everything drained", DRAINED, || {
-            let delivered = self.delivered()?;
-            ensure!(delivered >= expected, "{delivered} of {expected} delivered");
+            for leg in 0..self.legs() {
+                let delivered = self.delivered(leg)?;
+                ensure!(delivered >= expected, "{delivered} of {expected} delivered by leg {leg}");
+            }
             Ok(Some(()))
         });
         let verdict = self.count()?;
@@ -226,8 +298,27 @@ impl Soak {
         }
     }
 
-    fn delivered(&self) -> Result<u64> {
-        self.streams.iter().map(|stream| leg_number(&self.deployment.ledger(stream)?, "/fates/delivered")).sum()
+    /// Legs of each stream.
+    fn legs(&self) -> usize {
+        if self.clusters.is_some() { 2 } else { 1 }
+    }
+
+    fn delivered(&self, leg: usize) -> Result<u64> {
+        let of = |stream: &String| leg_number(&self.deployment.ledger(stream)?, leg, "/fates/delivered");
+        self.streams.iter().map(of).sum()
+    }
+
+    /// What came out of the topics, if there are any.
+    fn count_topics(&mut self) -> Result<Option<Verdict>> {
+        let Some(clusters) = &self.clusters else { return Ok(None) };
+        let mut oracle = self.load.oracle();
+        oracle.forget_seen();
+        for stream in &self.streams {
+            for line in topic::committed_lines(&clusters.normal_bootstrap(), &topic_of(stream))? {
+                oracle.saw(stream, &line);
+            }
+        }
+        Ok(Some(oracle.verdict()))
     }
 
     fn count(&mut self) -> Result<Verdict> {
@@ -245,8 +336,9 @@ impl Soak {
     fn check_faults_fired(&self, kills: usize) -> Result<()> {
         let total: u64 = self.killed.values().sum();
         ensure!(total == kills as u64, "{total} of {kills} kills fired");
-        let least = kills / KINDS.len();
-        for kind in KINDS {
+        let kinds = self.kinds();
+        let least = kills / kinds.len();
+        for kind in kinds {
             let fired = self.killed.get(kind).copied().unwrap_or(0);
             ensure!(fired >= least as u64, "only {fired} kills of {kind}, {least} wanted");
         }
@@ -260,28 +352,44 @@ impl Soak {
 
     /// The ledger must come to the oracle's numbers by its own way, and the files must verify.
     fn check_ledgers(&self, verdict: &Verdict) -> Result<()> {
-        let (mut delivered, mut doubles) = (0, 0);
+        let mut sums = vec![(0, 0); self.legs()];
         for stream in &self.streams {
             let ledger = poll::until(&format!("the ledger of {stream}"), DRAINED, || {
                 let ledger = self.deployment.ledger(stream)?;
-                let open = leg_number(&ledger, "/in_flight")? + leg_number(&ledger, "/missing")?;
-                ensure!(open == 0, "{open} bytes open: {}", ledger["legs"]);
+                for leg in 0..self.legs() {
+                    let open = leg_number(&ledger, leg, "/in_flight")? + leg_number(&ledger, leg, "/missing")?;
+                    ensure!(open == 0, "{open} bytes open: {}", ledger["legs"]);
+                }
                 Ok(Some(ledger))
             })?;
-            delivered += leg_number(&ledger, "/fates/delivered")?;
-            doubles += leg_number(&ledger, "/fates/doubles")?;
+            for (leg, (delivered, doubles)) in sums.iter_mut().enumerate() {
+                *delivered += leg_number(&ledger, leg, "/fates/delivered")?;
+                *doubles += leg_number(&ledger, leg, "/fates/doubles")?;
+            }
             let verified = self.deployment.verb(&["ledger", stream, "--verify"])?;
             ensure!(verified.status.success(), "ledger --verify: {}", String::from_utf8_lossy(&verified.stdout));
         }
-        println!("ledger: {delivered} delivered, {doubles} doubles removed");
-        ensure!(delivered == verdict.delivered, "the ledger says {delivered}, the oracle {}", verdict.delivered);
+        for (leg, (delivered, doubles)) in sums.into_iter().enumerate() {
+            println!("ledger, leg {leg}: {delivered} delivered, {doubles} doubles removed");
+            ensure!(delivered == verdict.delivered, "the ledger says {delivered}, the oracle {}", verdict.delivered);
+        }
         Ok(())
     }
 }
 
-/// A number of the stream's one leg.
-fn leg_number(ledger: &Value, pointer: &str) -> Result<u64> {
-    let leg = ledger["legs"].get(0).context("the ledger has no leg")?;
+/// The topic that a stream's second leg writes to.
+fn topic_of(stream: &str) -> String {
+    format!("out.{stream}")
+}
+
+fn topic_sink(clusters: &Clusters, stream: &str) -> Value {
+    let brokers = clusters.normal_bootstrap();
+    json!({"name": "topic", "kind": "kafka", "brokers": brokers, "topic": topic_of(stream), "partitions": 3, "format": "raw"})
+}
+
+/// A number of one of the stream's legs.
+fn leg_number(ledger: &Value, leg: usize, pointer: &str) -> Result<u64> {
+    let leg = ledger["legs"].get(leg).context("the ledger has no such leg")?;
     leg.pointer(pointer).and_then(Value::as_u64).with_context(|| format!("the ledger has no {pointer}: {leg}"))
 }
 
@@ -291,7 +399,7 @@ fn kind_of(point: &str) -> Result<&'static str> {
         Some("agent") => Ok("worker"),
         Some("gateway") => Ok("gateway"),
         Some("journal") => Ok("journal"),
-        Some("sink" | "query") => Ok("query"),
+        Some("sink" | "query" | "kafka") => Ok("query"),
         Some("admin") => Ok("admin"),
         _ => bail!("{point}: no process is known to reach it"),
     }

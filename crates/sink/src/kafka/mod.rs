@@ -174,7 +174,8 @@ impl Live {
     fn push(&mut self, place: Place, laid: &Laid) {
         let batch = self.waiting.entry(place).or_insert_with(|| BatchWriter::new(laid.time_ms, FLUSH_BYTES));
         let before = batch.bytes();
-        let headers: Vec<(&[u8], &[u8])> = laid.headers.iter().map(|(name, value)| (name.as_bytes(), &value[..])).collect();
+        let headers: Vec<(&[u8], &[u8])> =
+            laid.headers.iter().map(|(name, value)| (name.as_bytes(), &value[..])).collect();
         batch.push(laid.time_ms, laid.key.as_deref(), laid.value.as_deref(), &headers);
         self.open_bytes += batch.bytes() - before;
     }
