@@ -16,6 +16,10 @@ use crate::poll;
 
 /// How long a deployment may take to come up: seconds when idle, more beside a build.
 const START: Duration = Duration::from_secs(60);
+/// Where deployments listen; outgoing connections begin at 32,768.
+const PORTS: std::ops::Range<u16> = 12_000..30_000;
+/// Ports tried before it is given up.
+const PORT_TRIES: usize = 100;
 /// How long it may take to stop after being asked to.
 const STOP: Duration = Duration::from_secs(30);
 
@@ -179,11 +183,17 @@ fn none_left(family: &[killer::Process]) -> Result<()> {
     })
 }
 
-/// Three free loopback ports. Held until all are chosen, so that they differ.
+/// Three free loopback ports below those that the kernel gives to outgoing connections: one of these would be taken by a
+/// client sooner or later, while the deployment is down. Held until all are chosen, so that they differ.
 fn free_ports() -> Result<[SocketAddr; 3]> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let held = [bind()?, bind()?, bind()?];
-    Ok([held[0].local_addr()?, held[1].local_addr()?, held[2].local_addr()?])
+    let mut held = Vec::new();
+    for _ in 0..PORT_TRIES {
+        held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, rand::random_range(PORTS))));
+        if let [ui, http, grpc] = &held[..] {
+            return Ok([ui.local_addr()?, http.local_addr()?, grpc.local_addr()?]);
+        }
+    }
+    bail!("no three free ports in {PORTS:?}")
 }
 
 /// The binary under test: `ISOLANE_BIN`, or the one beside this test's own.

@@ -27,6 +27,7 @@ pub fn run() -> Result<()> {
     step("tests", kafka.tell(tests.env("ISOLANE_SEEDS", SEEDS)))?;
     golden::run(&GOLDEN.map(str::to_owned))?;
     soak(&["--kills", "15", "--seed", "1"].map(str::to_owned))?;
+    soak(&["--journal", "kafka", "--kills", "7", "--seed", "1"].map(str::to_owned))?;
     if !is_root() && std::env::var_os("CI").is_none() {
         eprintln!("== power loss: left out, a loop mount needs root: sudo -E cargo xtask power-loss --cycles 5");
         return Ok(());

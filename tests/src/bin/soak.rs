@@ -78,6 +78,8 @@ struct Soak {
     load: Load,
     dice: ChaCha8Rng,
     streams: Vec<String>,
+    /// Those whose sources must stay in order.
+    ordered: Vec<String>,
     killed: BTreeMap<&'static str, u64>,
     killed_unacknowledged: u64,
 }
@@ -143,6 +145,7 @@ impl Soak {
             let mut spec = json!({"id": stream, "inputs": inputs, "limits": {"checkpoint_ms": 1000}});
             if let Some(clusters) = &clusters {
                 spec["partitions"] = json!(3);
+                spec["order"] = json!(if tailed { "source" } else { "none" });
                 spec["sql"] = json!(TWO_SINKS);
                 spec["sinks"] = json!([{"name": "files", "kind": "files"}, topic_sink(clusters, stream)]);
             }
@@ -154,7 +157,17 @@ impl Soak {
             }
         }
         let dice = ChaCha8Rng::seed_from_u64(args.seed);
-        Ok(Self { deployment, clusters, load, dice, streams, killed: BTreeMap::new(), killed_unacknowledged: 0 })
+        let ordered = streams.iter().step_by(2).filter(|_| clusters.is_some()).cloned().collect();
+        Ok(Self {
+            deployment,
+            clusters,
+            load,
+            dice,
+            streams,
+            ordered,
+            killed: BTreeMap::new(),
+            killed_unacknowledged: 0,
+        })
     }
 
     /// Every kind in turn, in an order and at times that the seed chooses.
@@ -314,8 +327,10 @@ impl Soak {
         let mut oracle = self.load.oracle();
         oracle.forget_seen();
         for stream in &self.streams {
-            for line in topic::committed_lines(&clusters.normal_bootstrap(), &topic_of(stream))? {
-                oracle.saw(stream, &line);
+            let rows = topic::committed(&clusters.normal_bootstrap(), &topic_of(stream))?;
+            rows.iter().for_each(|row| oracle.saw(stream, &row.line));
+            if self.ordered.contains(stream) {
+                topic::in_order(&rows).with_context(|| format!("{stream} keeps its order"))?;
             }
         }
         Ok(Some(oracle.verdict()))

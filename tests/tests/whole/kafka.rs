@@ -1,11 +1,19 @@
-//! The clusters that the Kafka sinks are tested with can be broken node by node, and say so themselves.
+//! A real Kafka as the journal and as a sink. The clusters can be broken node by node, and say so themselves; a sink that
+//! is dead holds up nobody; a job that was frozen past its transaction's time commits nothing.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use harness::deployment::Deployment;
+use harness::http::Client;
 use harness::kafka::Clusters;
-use harness::poll;
+use harness::killer;
+use harness::load::{Load, Producer};
+use harness::{parquet_rows, poll, topic};
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 /// The controller waits for the end of a broker's session, 6 s, and the machine is shared.
 const NOTICED: Duration = Duration::from_secs(60);
@@ -47,4 +55,151 @@ fn a_broker_dies_freezes_and_comes_back_and_the_other_cluster_notices_nothing() 
     clusters.stop_cleanly("normal-1")?;
     wait_seen(&clusters, &["normal-2", "normal-3"], &[2, 3])?;
     wait_seen(&clusters, &["failover-201"], &[201])
+}
+
+const DELIVERED: Duration = Duration::from_secs(120);
+/// Longer than a leg's transaction may stay open: two checkpoints of 1 s, 90 s, and the 10 s in which a cluster looks.
+const PAST_THE_TRANSACTION: Duration = Duration::from_secs(105);
+
+fn producer(stream: &str, records: u64) -> Producer {
+    Producer { stream: stream.to_owned(), number: 1, rate: 1_000, line_bytes: 100, records }
+}
+
+fn kafka_sink(name: &str, brokers: &str, topic: &str) -> Value {
+    json!({"name": name, "kind": "kafka", "brokers": brokers, "topic": topic, "partitions": 2, "format": "raw"})
+}
+
+fn delivered(deployment: &Deployment, stream: &str, leg: usize) -> Result<u64> {
+    let ledger = deployment.ledger(stream)?;
+    let pointer = format!("/legs/{leg}/fates/delivered");
+    ledger.pointer(&pointer).and_then(Value::as_u64).with_context(|| format!("no {pointer} in {ledger}"))
+}
+
+fn wait_delivered(deployment: &Deployment, stream: &str, leg: usize, records: u64) -> Result<()> {
+    poll::until(&format!("{records} records of leg {leg}"), DELIVERED, || {
+        let delivered = delivered(deployment, stream, leg)?;
+        ensure!(delivered >= records, "{delivered} delivered");
+        Ok(Some(()))
+    })
+}
+
+/// What came out of a topic, against what was offered.
+fn exactly_once(load: &Load, stream: &str, bootstrap: &str, topic: &str, records: u64) -> Result<()> {
+    let mut oracle = load.oracle();
+    oracle.forget_seen();
+    topic::committed(bootstrap, topic)?.iter().for_each(|row| oracle.saw(stream, &row.line));
+    oracle.verdict().exactly_once(records)
+}
+
+#[test]
+fn a_dead_sink_holds_up_nobody_and_catches_up() -> Result<()> {
+    const STREAM: &str = "test.kafka.legs";
+    let scratch = tempfile::tempdir()?;
+    let mut clusters = Clusters::start(&scratch.path().join("kafka"))?;
+    let deployment = Deployment::start_bare(&scratch.path().join("data"))?;
+    let sql = "CREATE TABLE r (line STRING) WITH ('format' = 'raw'); INSERT INTO files SELECT line FROM r; \
+               INSERT INTO near SELECT line FROM r; INSERT INTO far SELECT line FROM r;";
+    let (near, far) = (clusters.normal_bootstrap(), clusters.failover_bootstrap());
+    let files = json!({"name": "files", "kind": "files"});
+    let sinks = json!([files, kafka_sink("near", &near, "near.rows"), kafka_sink("far", &far, "far.rows")]);
+    deployment.create_stream(&json!({"id": STREAM, "sql": sql, "sinks": sinks, "limits": {"checkpoint_ms": 500}}))?;
+    let mut load = Load::default();
+    load.post(producer(STREAM, 20_000), deployment.http);
+    for leg in 0..3 {
+        wait_delivered(&deployment, STREAM, leg, 1_000)?;
+    }
+
+    clusters.kill("failover-201")?;
+    let stuck = delivered(&deployment, STREAM, 2)?;
+    for leg in 0..2 {
+        wait_delivered(&deployment, STREAM, leg, 20_000)?;
+    }
+    ensure!(delivered(&deployment, STREAM, 2)? < 20_000, "the dead sink delivered all, {stuck} when it died");
+
+    clusters.restart("failover-201")?;
+    wait_delivered(&deployment, STREAM, 2, 20_000)?;
+    load.end()?;
+    exactly_once(&load, STREAM, &near, "near.rows", 20_000)?;
+    exactly_once(&load, STREAM, &far, "far.rows", 20_000)?;
+    assert_eq!(parquet_rows::rows(&deployment.out(STREAM))?, 20_000);
+    Ok(())
+}
+
+#[test]
+fn a_job_that_was_frozen_past_its_transaction_commits_nothing_twice() -> Result<()> {
+    const STREAM: &str = "test.kafka.frozen";
+    let scratch = tempfile::tempdir()?;
+    let clusters = Clusters::start(&scratch.path().join("kafka"))?;
+    let (normal, failover) = (clusters.normal_bootstrap(), clusters.failover_bootstrap());
+    let journal = format!("kafka={normal};failover={failover}");
+    let mut deployment = Deployment::new(&scratch.path().join("data"), &["--no-first-stream", "--journal", &journal])?;
+    deployment.start()?;
+    let sql = "CREATE TABLE r (line STRING) WITH ('format' = 'raw'); INSERT INTO target SELECT line FROM r;";
+    let sinks = json!([kafka_sink("target", &normal, "frozen.rows")]);
+    let limits = json!({"checkpoint_ms": 1000});
+    deployment.create_stream(&json!({"id": STREAM, "sql": sql, "sinks": sinks, "partitions": 2, "limits": limits}))?;
+    let mut load = Load::default();
+    load.post(producer(STREAM, u64::MAX / 2), deployment.http);
+    wait_delivered(&deployment, STREAM, 0, 2_000)?;
+
+    let processes = killer::descendants(deployment.pid()?);
+    let query = processes.iter().find(|process| process.kind == "query").context("no query")?.pid;
+    killer::signal(query, Signal::STOP)?;
+    let until = Instant::now() + PAST_THE_TRANSACTION;
+    poll::until("time", PAST_THE_TRANSACTION * 2, || Ok((Instant::now() >= until).then_some(())))?;
+    killer::signal(query, Signal::CONT)?;
+
+    load.end()?;
+    let offered = load.records();
+    wait_delivered(&deployment, STREAM, 0, offered)?;
+    exactly_once(&load, STREAM, &normal, "frozen.rows", offered)
+}
+
+#[test]
+fn what_cannot_be_converted_is_kept_with_its_cause_in_files_and_in_a_topic() -> Result<()> {
+    const STREAM: &str = "test.kafka.poison";
+    let scratch = tempfile::tempdir()?;
+    let clusters = Clusters::start(&scratch.path().join("kafka"))?;
+    let deployment = Deployment::start_bare(&scratch.path().join("data"))?;
+    let normal = clusters.normal_bootstrap();
+    let sql = "CREATE TABLE r (n INT) WITH ('format' = 'json'); INSERT INTO files SELECT n FROM r; \
+               INSERT INTO target SELECT n FROM r;";
+    let target = json!({"name": "target", "kind": "kafka", "brokers": normal, "topic": "poison.rows"});
+    let sinks = json!([{"name": "files", "kind": "files"}, target]);
+    let limits = json!({"checkpoint_ms": 500});
+    deployment.create_stream(&json!({"id": STREAM, "format": "json", "sql": sql, "sinks": sinks, "limits": limits}))?;
+    let line = |n: u64| if n % 100 == 7 { format!("poison {n}\n") } else { format!("{{\"n\":{n}}}\n") };
+    let body: String = (0..1_000).map(line).collect();
+    let path = format!("/v1/streams/{STREAM}/records");
+    poll::until("the records are taken", DELIVERED, || {
+        let answer =
+            Client::new(deployment.http).exchange("POST", &path, &[("idempotency-key", "k")], body.as_bytes())?;
+        ensure!(answer.status == 200, "{}", answer.status);
+        Ok(Some(()))
+    })?;
+    for leg in 0..2 {
+        wait_delivered(&deployment, STREAM, leg, 990)?;
+    }
+    let mut kept = topic::committed(&normal, "poison.rows.quarantine")?;
+    kept.sort_by(|a, b| a.line.cmp(&b.line));
+    let mut expected: Vec<String> = (0..10).map(|n| format!("poison {}", n * 100 + 7)).collect();
+    expected.sort();
+    assert_eq!(kept.iter().map(|row| row.line.clone()).collect::<Vec<_>>(), expected);
+    ensure!(kept.iter().all(|row| row.headers.contains("il-cause=")), "no cause: {:?}", kept[0]);
+    let mut values: Vec<String> = topic::committed(&normal, "poison.rows")?.into_iter().map(|row| row.line).collect();
+    values.sort();
+    let mut rows: Vec<String> = (0..1_000).filter(|n| n % 100 != 7).map(|n| format!("{{\"n\":{n}}}")).collect();
+    rows.sort();
+    assert_eq!(values, rows);
+    assert_eq!(set_apart(&deployment.out(STREAM))?, 10);
+    Ok(())
+}
+
+/// Records in a files sink's quarantine.
+fn set_apart(out: &Path) -> Result<u64> {
+    let mut records = 0;
+    for file in parquet_rows::published(&out.join("_quarantine"))? {
+        parquet_rows::each_bytes(&file, "body", |_| records += 1)?;
+    }
+    Ok(records)
 }

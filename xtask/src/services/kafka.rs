@@ -28,8 +28,9 @@ impl Kafka {
     }
 }
 
-/// Kafka's jars and a JDK; downloads and installs what is missing.
+/// Kafka's jars, a JDK, and kcat, the independent reader of topics; downloads and installs what is missing.
 pub fn kafka() -> Result<Kafka> {
+    install_missing(|| has("kcat", "-V").then_some(()), "kcat", "kcat")?;
     let java = jdk()?;
     let libs = folder().join(format!("kafka-{KAFKA_VERSION}"));
     if !libs.exists() {

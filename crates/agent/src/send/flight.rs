@@ -46,6 +46,8 @@ pub struct Flight {
     backoff: Backoff,
     unknown_since: Option<Instant>,
     unknown_for_max: Duration,
+    /// One part at a time: a refused one must be tried again before the next.
+    is_ordered: bool,
 }
 
 struct Part {
@@ -67,7 +69,13 @@ impl Flight {
             backoff: Backoff::default(),
             unknown_since: None,
             unknown_for_max,
+            is_ordered: false,
         }
+    }
+
+    /// Whether the stream's records must stay in order.
+    pub fn set_ordered(&mut self, is_ordered: bool) {
+        self.is_ordered = is_ordered;
     }
 
     /// Takes over a batch.
@@ -85,6 +93,9 @@ impl Flight {
     pub fn may_send(&self, now: Instant) -> bool {
         let fits = |bytes: usize| self.credit_bytes.is_none_or(|credit| bytes as u64 <= credit);
         let next = self.waiting.first().and_then(|id| self.parts.get(id));
+        if self.is_ordered && !self.on_wire.is_empty() {
+            return false;
+        }
         // With nothing on the wire no answer would ever raise the credit: then one part asks.
         next.is_some_and(|part| self.on_wire.is_empty() || fits(part.batch.body_bytes()))
             && self.paused_until.is_none_or(|until| until <= now)
@@ -287,6 +298,23 @@ mod tests {
         flight.refused(second, &refusal(RefusalReason::QueueFull), now, &mut dice);
         assert!(!flight.may_send(now), "the gateway asked for a wait");
         assert!(flight.may_send(now + Duration::from_secs(5)), "with nothing on the wire one part asks");
+    }
+
+    #[test]
+    fn an_ordered_stream_has_one_part_on_the_wire_and_a_refused_one_goes_first_again() {
+        let (mut flight, now) = (Flight::new(Duration::from_secs(30)), Instant::now());
+        let mut dice = ChaCha8Rng::seed_from_u64(1);
+        flight.set_ordered(true);
+        (0..3).for_each(|entry| flight.push(entry, batch(entry * 5, &["good"])));
+        let first = flight.send(now).unwrap().0;
+        assert!(flight.send(now).is_none(), "a second one is under way");
+        flight.refused(first, &refusal(RefusalReason::QueueFull), now, &mut dice);
+        let later = now + Duration::from_secs(5);
+        assert_eq!(flight.send(later).unwrap().0, first);
+        flight.acknowledged(first, 1_000);
+        let second = flight.send(later).unwrap().0;
+        flight.disconnected();
+        assert_eq!(flight.send(later).unwrap().0, second);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Sender<F> {
     batches: mpsc::Receiver<(u64, Batch)>,
     verdict: F,
     flight: Flight,
+    /// Whether the stream's records must stay in order, as its configuration says now.
+    is_ordered: Box<dyn Fn() -> bool + Send>,
 }
 
 /// Why the exchange over one connection ended.
@@ -54,9 +56,10 @@ impl<F: Fn(Verdict) + Send> Sender<F> {
         gateway: String,
         batches: mpsc::Receiver<(u64, Batch)>,
         unknown_for_max: Duration,
+        is_ordered: Box<dyn Fn() -> bool + Send>,
         verdict: F,
     ) -> Self {
-        Self { stream, gateway, batches, verdict, flight: Flight::new(unknown_for_max) }
+        Self { stream, gateway, batches, verdict, flight: Flight::new(unknown_for_max), is_ordered }
     }
 
     /// Runs until nobody hands in batches any more.
@@ -97,6 +100,7 @@ impl<F: Fn(Verdict) + Send> Sender<F> {
     ) -> Ended {
         loop {
             let now = Instant::now();
+            self.flight.set_ordered((self.is_ordered)());
             self.send_waiting(requests, now);
             let may_send = self.flight.may_send(now);
             let pause = self.flight.paused_until().filter(|until| *until > now);
