@@ -108,6 +108,7 @@ fn leg_row(leg: &LegBalance) -> Markup {
             td {
                 @for at in &leg.positions {
                     span.at {
+                        @if leg.positions.len() > 1 { (at.place.cluster) "/" (at.place.partition) ": " }
                         (format::count(at.offset)) " of "
                         (at.end.map_or_else(|| "?".to_owned(), format::count))
                         @if at.overtaken_records > 0 {

@@ -4,7 +4,7 @@
 
 const SPANS = [120, 300, 600]; // seconds shown, a step a second: the least that holds all there is
 const SMOOTH = 10;             // legs commit every few seconds: rates are means over as many steps
-const MARGIN = { left: 46, right: 10, top: 10, bottom: 22 };
+const MARGIN = { left: 56, right: 10, top: 10, bottom: 22 };
 const stream = document.body.dataset.stream;
 const pointer = new Map();     // chart id -> x of the pointer over it
 let history = null;
