@@ -23,7 +23,7 @@ use journal::{Journal, JournalClient, Topic};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use stream::clock::{Clock, SystemClock};
 use stream::config::{StreamConfig, StreamSpec};
-use stream::facts::Place;
+use stream::facts::{Place, Position};
 use stream::limits::CHECKPOINT_UP;
 use tokio::task::JoinHandle;
 
@@ -168,7 +168,7 @@ impl Probe {
         let delays_ms: Arc<Mutex<Vec<i64>>> = Arc::default();
         let (noted, topic) = (delays_ms.clone(), Topic::of(config));
         let reading = tokio::spawn(async move {
-            let mut reader = client.read(&topic, Place { cluster: 0, partition: 0 }, 0);
+            let mut reader = client.read(&topic, Position::at(Place { cluster: 0, partition: 0 }, 0));
             loop {
                 // After a refusal the reader goes on by itself.
                 let Ok(chunk) = reader.next().await else { continue };

@@ -150,7 +150,7 @@ impl Leg {
 
     fn commit(&mut self) -> Result<()> {
         let Changes { sources, forgotten } = self.taken.changes();
-        let positions = vec![Position { place: PLACE, offset: self.offset }];
+        let positions = vec![Position::at(PLACE, self.offset)];
         let fates = std::mem::take(&mut self.fates);
         let delivered_bytes = std::mem::take(&mut self.delivered_bytes);
         let horizon_minutes = self.taken.horizon_minutes();

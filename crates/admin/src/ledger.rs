@@ -349,7 +349,7 @@ mod tests {
             incarnation: Incarnation(1),
             leg: "files".into(),
             commit: 3,
-            positions: vec![Position { place: HERE, offset }],
+            positions: vec![Position::at(HERE, offset)],
             fates: FateCounts { delivered: 7, doubles: 2, ..FateCounts::default() },
             delivered_bytes: 70,
             delay_ms_p50: 1,

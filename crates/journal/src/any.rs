@@ -2,7 +2,7 @@
 
 use stream::Batch;
 use stream::config::{Snapshot, StreamConfig};
-use stream::facts::Place;
+use stream::facts::{Place, Position};
 use stream::wire::Refusal;
 
 use crate::address::{Address, AddressError};
@@ -63,8 +63,8 @@ impl Journal for AnyJournal {
         whichever!(self, journal => journal.append(topic, place, batch).await)
     }
 
-    fn read(&self, topic: &Topic, place: Place, offset: u64) -> Reader {
-        whichever!(self, journal => journal.read(topic, place, offset))
+    fn read(&self, topic: &Topic, from: Position) -> Reader {
+        whichever!(self, journal => journal.read(topic, from))
     }
 
     async fn bounds(&self, topics: &[String]) -> Result<Vec<Bounds>, Refusal> {

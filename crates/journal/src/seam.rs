@@ -5,7 +5,7 @@
 use std::future::Future;
 
 use stream::config::{Snapshot, StreamConfig};
-use stream::facts::Place;
+use stream::facts::{Place, Position};
 use stream::wire::{Refusal, v1};
 use stream::{Batch, Incarnation, StreamId};
 use tokio::sync::mpsc;
@@ -75,6 +75,10 @@ pub struct Chunk {
     pub start_offset: u64,
     /// The durable end when the chunk was made.
     pub end_offset: u64,
+    /// Where reading goes on, if that is not right behind the last entry (something there is nobody's).
+    pub next_offset: Option<u64>,
+    /// Which log it is; 0 where there is only ever one.
+    pub log: u64,
     /// The log is not the one that was read before (somebody deleted it, or cut it): offsets begin anew with this chunk.
     pub is_anew: bool,
 }
@@ -132,8 +136,8 @@ pub trait Journal: Clone + Send + Sync + 'static {
         batch: &Batch,
     ) -> impl Future<Output = Result<Appended, Refusal>> + Send;
 
-    /// Reads from `offset` on, then what becomes durable, until the reader is dropped.
-    fn read(&self, topic: &Topic, place: Place, offset: u64) -> Reader;
+    /// Reads from a position on, then what becomes durable, until the reader is dropped.
+    fn read(&self, topic: &Topic, from: Position) -> Reader;
 
     /// What is held of `topics`; of all topics if none is named. A topic that the journal does not know is left out.
     fn bounds(&self, topics: &[String]) -> impl Future<Output = Result<Vec<Bounds>, Refusal>> + Send;

@@ -8,6 +8,7 @@ use crate::{
     Dump, Journal, JournalClient, JournalSettings, KeptPosition, LogSettings, Reader, ServeError, Topic, serve,
 };
 use stream::config::{Snapshot, StreamConfig, StreamSpec};
+use stream::facts::Position;
 use stream::wire::RefusalReason;
 use stream::{Batch, BatchBuilder, Incarnation, Kind, SourceId};
 use tokio::net::TcpListener;
@@ -80,7 +81,7 @@ async fn records_go_in_and_out_and_survive_a_restart() {
     let (role, addr) = start(dir.path(), 0).await;
     let port = addr.rsplit(':').next().unwrap().parse().unwrap();
     let client = JournalClient::connect(&addr).unwrap();
-    let mut reader = client.read(&read_topic(&topic), here(0), 0);
+    let mut reader = client.read(&read_topic(&topic), Position::at(here(0), 0));
     let first = timeout(DEADLINE, reader.next()).await.unwrap().unwrap();
     assert_eq!((first.entries.len(), first.start_offset, first.end_offset), (0, 0, 0));
 
@@ -150,7 +151,7 @@ async fn many_appends_at_once_are_all_answered_in_order() {
     let mut offsets = timeout(DEADLINE, tasks.join_all()).await.unwrap();
     offsets.sort_unstable();
     assert_eq!(offsets, (0..2_000).collect::<Vec<_>>());
-    let read = read_records(&mut client.read(&read_topic(&topic), here(0), 0), 2_000).await;
+    let read = read_records(&mut client.read(&read_topic(&topic), Position::at(here(0), 0)), 2_000).await;
     assert!(read.iter().all(|(_, text)| *text == body));
     role.stop().await;
 }

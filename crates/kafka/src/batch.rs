@@ -11,7 +11,7 @@
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::compression::{Decompressor, Lz4, Zstd};
+use kafka_protocol::compression::{Decompressor, Gzip, Lz4, Snappy, Zstd};
 
 /// Bytes before the first record.
 pub const HEAD_BYTES: usize = 61;
@@ -243,9 +243,11 @@ fn unpack(mut bytes: Bytes, codec: i16) -> Result<Bytes, String> {
     let take = |unpacked: &mut Bytes| Ok(unpacked.split_off(0));
     let unpacked = match codec {
         0 => return Ok(bytes),
+        1 => Gzip::decompress(&mut bytes, take),
+        2 => Snappy::decompress(&mut bytes, take),
         3 => Lz4::decompress(&mut bytes, take),
         4 => Zstd::decompress(&mut bytes, take),
-        other => return Err(format!("codec {other} is not one that isolane reads (lz4, zstd)")),
+        other => return Err(format!("codec {other} is not one that isolane knows")),
     };
     match unpacked {
         Ok(unpacked) if unpacked.len() <= UNPACKED_BYTES_MAX => Ok(unpacked),

@@ -4,7 +4,7 @@
 //! Owner of its state: [`Known`], behind one lock that is never held during a call. Refreshes are one at a time and at
 //! most every [`REFRESH_MIN`]; whoever comes meanwhile waits for the one under way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub type TopicId = uuid::Uuid;
 const REFRESH_MIN: Duration = Duration::from_millis(100);
 /// What is known of a topic is asked again after this long, whatever happens.
 const AGE_MAX: Duration = Duration::from_secs(60);
+/// How long the question who leads what may take; everybody waits for it.
+const METADATA: Duration = Duration::from_secs(3);
 /// How long short questions may take.
 pub const ANSWER: Duration = Duration::from_secs(10);
 
@@ -46,7 +48,11 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Known {
     brokers: BTreeMap<i32, String>,
+    /// The most brokers that were ever seen at once.
+    brokers_most: usize,
     topics: HashMap<String, Arc<Topic>>,
+    /// Topics that somebody asks for: a refresh asks for all of them that are missing or old.
+    asked: BTreeSet<String>,
 }
 
 /// What is known of a topic.
@@ -56,6 +62,8 @@ pub struct Topic {
     pub id: TopicId,
     /// The leader of each partition; none while there is no leader.
     pub leaders: Vec<Option<i32>>,
+    /// Copies of each partition, those that are away included.
+    pub copies: usize,
     as_of: Instant,
 }
 
@@ -113,15 +121,15 @@ impl Cluster {
         Ok(Leader { broker, address, topic_id: known.id })
     }
 
-    /// How many brokers the cluster has now.
+    /// How many brokers the cluster has: the most that were seen at once, because one that is away is not named.
     pub async fn brokers(&self) -> Result<usize, KafkaError> {
         self.refresh_brokers().await?;
-        Ok(self.known().brokers.len())
+        Ok(self.known().brokers_most)
     }
 
     async fn refresh_brokers(&self) -> Result<(), KafkaError> {
         let asked = MetadataRequest::default().with_topics(Some(Vec::new())).with_allow_auto_topic_creation(false);
-        let answer = self.ask_anybody(&asked).await?;
+        let answer = self.ask_anybody(&asked, METADATA).await?;
         self.learn(&[], answer);
         Ok(())
     }
@@ -131,7 +139,13 @@ impl Cluster {
         self.known().topics.remove(topic);
     }
 
-    /// Asks for these topics anew. A topic that the cluster does not have is no error here.
+    /// What is known of `topic`, without asking.
+    pub fn known_topic(&self, topic: &str) -> Option<Arc<Topic>> {
+        self.known().topics.get(topic).cloned()
+    }
+
+    /// Asks for these topics anew, and for all others that somebody waits for or that have grown old: one call for all. A
+    /// topic that the cluster does not have is no error here.
     pub async fn refresh(&self, topics: &[String]) -> Result<(), KafkaError> {
         let began = Instant::now();
         let mut last = self.shared.refreshing.lock().await;
@@ -143,13 +157,22 @@ impl Cluster {
             tokio::time::sleep_until(last + REFRESH_MIN).await;
         }
         *last = Some(Instant::now());
+        let due = self.due(topics);
         let named = |topic: &String| MetadataRequestTopic::default().with_name(Some(name(topic)));
         let asked = MetadataRequest::default()
-            .with_topics(Some(topics.iter().map(named).collect()))
+            .with_topics(Some(due.iter().map(named).collect()))
             .with_allow_auto_topic_creation(false);
-        let answer = self.ask_anybody(&asked).await?;
-        self.learn(topics, answer);
+        let answer = self.ask_anybody(&asked, METADATA).await?;
+        self.learn(&due, answer);
         Ok(())
+    }
+
+    fn due(&self, topics: &[String]) -> Vec<String> {
+        let mut known = self.known();
+        known.asked.extend(topics.iter().cloned());
+        let is_old = |topic: &String| known.topics.get(topic).is_none_or(|known| known.as_of.elapsed() > AGE_MAX / 2);
+        let others = known.asked.iter().filter(|topic| is_old(topic) && !topics.contains(topic));
+        topics.iter().chain(others).cloned().collect()
     }
 
     fn learn(&self, asked: &[String], answer: MetadataResponse) {
@@ -157,9 +180,14 @@ impl Cluster {
         asked.iter().for_each(|topic| drop(known.topics.remove(topic)));
         let address = |host: &str, port: i32| format!("{host}:{port}");
         known.brokers = answer.brokers.iter().map(|b| (b.node_id.0, address(&b.host, b.port))).collect();
+        known.brokers_most = known.brokers_most.max(known.brokers.len());
         for topic in answer.topics {
             let Some(name) = topic.name.as_ref().filter(|_| topic.error_code == 0).map(|name| name.0.to_string())
             else {
+                // Whoever still wants it asks again.
+                if let Some(name) = &topic.name {
+                    known.asked.remove(&*name.0);
+                }
                 continue;
             };
             known.topics.insert(name, Arc::new(Topic::learnt(&topic)));
@@ -167,7 +195,7 @@ impl Cluster {
     }
 
     /// Asks any broker that answers, the ones known first.
-    pub async fn ask_anybody<C: Call>(&self, request: &C) -> Result<C::Answer, KafkaError> {
+    pub async fn ask_anybody<C: Call>(&self, request: &C, within: Duration) -> Result<C::Answer, KafkaError> {
         let mut addresses: Vec<String> = self.known().brokers.values().cloned().collect();
         addresses.extend(
             self.shared.bootstrap.iter().filter(|known| !addresses.contains(known)).cloned().collect::<Vec<_>>(),
@@ -176,7 +204,7 @@ impl Cluster {
         let mut last = KafkaError::Closed;
         for turn in 0..addresses.len() {
             let address = &addresses[(first + turn) % addresses.len()];
-            match self.ask(address, request).await {
+            match self.ask_within(address, request, within).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => debug!(%error, "asking the next broker"),
             }
@@ -187,7 +215,11 @@ impl Cluster {
 
     /// Asks one broker a short question.
     pub async fn ask<C: Call>(&self, address: &str, request: &C) -> Result<C::Answer, KafkaError> {
-        let asked = self.connection(address).await?.call(request, ANSWER).await;
+        self.ask_within(address, request, ANSWER).await
+    }
+
+    async fn ask_within<C: Call>(&self, address: &str, request: &C, within: Duration) -> Result<C::Answer, KafkaError> {
+        let asked = self.connection(address).await?.call(request, within).await;
         if matches!(asked, Err(KafkaError::Silent { .. })) {
             // Whatever hangs there would hang for the next question too.
             self.shared.connections.lock().await.remove(address);
@@ -216,7 +248,8 @@ impl Topic {
                 *place = leader;
             }
         }
-        Self { id: topic.topic_id, leaders, as_of: Instant::now() }
+        let copies = topic.partitions.iter().map(|partition| partition.replica_nodes.len()).min().unwrap_or(0);
+        Self { id: topic.topic_id, leaders, copies, as_of: Instant::now() }
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Fetched {
     pub end_offset: i64,
     /// The topic's id.
     pub topic_id: TopicId,
+    /// The log ends before what was asked for: it was cut, or is another one. Reading goes on at its beginning.
+    pub is_cut: bool,
 }
 
 /// A reader of one partition.
@@ -145,7 +147,14 @@ impl Fetcher {
             Isolation::Uncommitted => high_watermark,
             Isolation::Committed => last_stable_offset,
         };
-        Ok(Fetched { records, next_offset: self.offset, start_offset: log_start_offset, end_offset, topic_id })
+        Ok(Fetched {
+            records,
+            next_offset: self.offset,
+            start_offset: log_start_offset,
+            end_offset,
+            topic_id,
+            is_cut: false,
+        })
     }
 
     /// The partition does not have this offset: says what it has. What is behind its end was there once, so the log was
@@ -154,8 +163,10 @@ impl Fetcher {
         let topic_id = self.cluster.topic(&self.topic).await?.id;
         let start_offset = offsets::of(&self.cluster, &self.topic, self.partition, offsets::At::Start).await?;
         let end_offset = offsets::of(&self.cluster, &self.topic, self.partition, offsets::At::End).await?;
+        let is_cut = end_offset < self.offset;
         self.offset = start_offset;
-        Ok(Fetched { records: Vec::new(), next_offset: start_offset, start_offset, end_offset, topic_id })
+        let records = Vec::new();
+        Ok(Fetched { records, next_offset: start_offset, start_offset, end_offset, topic_id, is_cut })
     }
 
     fn what(&self) -> String {

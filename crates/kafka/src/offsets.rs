@@ -41,7 +41,8 @@ pub async fn of(cluster: &Cluster, topic: &str, partition: i32, at: At) -> Resul
 pub async fn of_all(cluster: &Cluster, places: &[Place], at: At) -> Result<HashMap<Place, i64>, KafkaError> {
     let mut by_broker: BTreeMap<String, Vec<&Place>> = BTreeMap::new();
     for place in places {
-        let Leader { address, .. } = cluster.leader(&place.0, place.1).await?;
+        let leader = cluster.leader(&place.0, place.1).await;
+        let Leader { address, .. } = leader.inspect_err(|_| cluster.doubt(&place.0))?;
         by_broker.entry(address).or_default().push(place);
     }
     let mut found = HashMap::with_capacity(places.len());

@@ -125,8 +125,9 @@ impl Producer {
 
     async fn hand_over(&self, topic: &Arc<str>, partition: i32, records: Box<dyn Records>) -> Outcome {
         let bytes = cost(records.as_ref()).clamp(1, self.settings.outstanding_bytes_max);
-        let room = Arc::clone(&self.room).acquire_many_owned(bytes as u32).await.map_err(|_| KafkaError::Closed)?;
+        // Asked for before room is taken: a stream without a leader must not hold the others' room.
         let leader = self.cluster.leader(topic, partition).await?;
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes as u32).await.map_err(|_| KafkaError::Closed)?;
         let (reply, answer) = oneshot::channel();
         let hand_over =
             HandOver { topic: Arc::clone(topic), partition, topic_id: leader.topic_id, records, reply, room };
@@ -141,6 +142,7 @@ impl Producer {
             tokio::spawn(serve_broker(address.to_owned(), self.settings, hand_overs));
             sender
         };
+        brokers.retain(|_, sender| !sender.is_closed());
         brokers.entry(address.to_owned()).or_insert_with(start).clone()
     }
 }

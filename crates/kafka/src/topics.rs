@@ -1,6 +1,7 @@
 //! Makes topics and keeps them as they are wanted: partitions, replication, settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -14,11 +15,13 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tracing::info;
 
-use crate::cluster::{ANSWER, Cluster, TopicId, name};
+use crate::cluster::{ANSWER, Cluster, Topic, name};
 use crate::error::KafkaError;
 
 /// How the protocol calls a topic among the things that have settings.
 const TOPIC: i8 = 2;
+/// Topics of one request: thousands at once would take longer than anybody waits.
+const TOPICS_AT_ONCE: usize = 200;
 /// How the protocol calls "set this value".
 const SET: i8 = 0;
 
@@ -29,52 +32,84 @@ pub struct Wanted {
     pub topic: String,
     /// Partitions: at least as many.
     pub partitions: i32,
-    /// Copies of each; none: as the cluster has it by default. It cannot be changed here once the topic is made.
-    pub replication: Option<i16>,
-    /// Settings by name.
+    /// Copies of each when it is made; they are not changed here later.
+    pub replication: i16,
+    /// Settings by name, beside `min.insync.replicas`: that one follows from the copies that the topic has.
     pub settings: BTreeMap<&'static str, String>,
 }
 
-/// Makes the topic what it should be. Answers with its id.
-pub async fn ensure(cluster: &Cluster, wanted: &Wanted) -> Result<TopicId, KafkaError> {
-    cluster.refresh(std::slice::from_ref(&wanted.topic)).await?;
-    let known = match cluster.topic(&wanted.topic).await {
-        Ok(known) => known,
-        Err(error) if error.code() == Some(ResponseError::UnknownTopicOrPartition) => {
-            return create(cluster, wanted).await;
-        }
-        Err(error) => return Err(error),
-    };
-    if (known.leaders.len() as i32) < wanted.partitions {
-        grow(cluster, wanted).await?;
-    }
-    reconcile(cluster, wanted).await?;
-    Ok(known.id)
+/// In-sync copies without which nothing is acknowledged: all but one of three, so that one broker may be away. It follows
+/// from the copies that a topic has, never from the brokers that are there at the moment.
+fn in_sync(replication: usize) -> String {
+    if replication >= 3 { "2" } else { "1" }.to_owned()
 }
 
-async fn create(cluster: &Cluster, wanted: &Wanted) -> Result<TopicId, KafkaError> {
-    let config = |(name, value): (&&'static str, &String)| {
+impl Wanted {
+    fn settings(&self, replication: usize) -> BTreeMap<&'static str, String> {
+        let mut settings = self.settings.clone();
+        settings.insert("min.insync.replicas", in_sync(replication));
+        settings
+    }
+}
+
+/// Makes topics what they should be. What cannot be had does not keep the others from being made; the first error is
+/// answered.
+pub async fn ensure(cluster: &Cluster, wanted: &[Wanted]) -> Result<(), KafkaError> {
+    let names: Vec<String> = wanted.iter().map(|wanted| wanted.topic.clone()).collect();
+    cluster.refresh(&names).await?;
+    let mut outcome = Ok(());
+    let mut note = |done: Result<(), KafkaError>| {
+        if outcome.is_ok() {
+            outcome = done;
+        }
+    };
+    let (known, missing): (Vec<_>, Vec<_>) = wanted
+        .iter()
+        .map(|wanted| (wanted, cluster.known_topic(&wanted.topic)))
+        .partition(|(_, known)| known.is_some());
+    for some in missing.chunks(TOPICS_AT_ONCE) {
+        let some: Vec<&Wanted> = some.iter().map(|(wanted, _)| *wanted).collect();
+        note(create(cluster, &some).await);
+    }
+    let known: Vec<(&Wanted, Arc<Topic>)> =
+        known.into_iter().filter_map(|(wanted, known)| Some((wanted, known?))).collect();
+    for (wanted, _) in known.iter().filter(|(wanted, known)| (known.leaders.len() as i32) < wanted.partitions) {
+        note(grow(cluster, wanted).await);
+    }
+    for some in known.chunks(TOPICS_AT_ONCE) {
+        note(reconcile(cluster, some).await);
+    }
+    outcome
+}
+
+async fn create(cluster: &Cluster, wanted: &[&Wanted]) -> Result<(), KafkaError> {
+    let config = |(name, value): (&'static str, String)| {
         CreatableTopicConfig::default()
             .with_name(StrBytes::from_static_str(name))
-            .with_value(Some(StrBytes::from_string(value.clone())))
+            .with_value(Some(StrBytes::from_string(value)))
     };
-    let topic = CreatableTopic::default()
-        .with_name(name(&wanted.topic))
-        .with_num_partitions(wanted.partitions)
-        .with_replication_factor(wanted.replication.unwrap_or(-1))
-        .with_configs(wanted.settings.iter().map(config).collect());
-    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(ANSWER.as_millis() as i32);
-    let answer = cluster.ask_anybody(&request).await?;
+    let topic = |wanted: &&Wanted| {
+        CreatableTopic::default()
+            .with_name(name(&wanted.topic))
+            .with_num_partitions(wanted.partitions)
+            .with_replication_factor(wanted.replication)
+            .with_configs(wanted.settings(wanted.replication as usize).into_iter().map(config).collect())
+    };
+    let topics = wanted.iter().map(topic).collect();
+    let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(ANSWER.as_millis() as i32);
+    let answer = cluster.ask_anybody(&request, ANSWER).await?;
+    let mut outcome = Ok(());
     for made in answer.topics {
-        // Somebody else made it at the same time: the next look compares it.
-        if made.error_code != ResponseError::TopicAlreadyExists.code() {
-            let said = made.error_message.as_deref().unwrap_or_default().to_owned();
-            KafkaError::check(made.error_code, || format!("making topic {} ({said})", wanted.topic))?;
-            info!(topic = wanted.topic, partitions = wanted.partitions, "made a topic");
+        let (topic, said) = (made.name.0.to_string(), made.error_message.as_deref().unwrap_or_default().to_owned());
+        cluster.doubt(&topic);
+        match KafkaError::check(made.error_code, || format!("making topic {topic} ({said})")) {
+            Ok(()) => info!(topic, partitions = made.num_partitions, copies = made.replication_factor, "made a topic"),
+            // Somebody else made it at the same time: the next look compares it.
+            Err(error) if error.code() == Some(ResponseError::TopicAlreadyExists) => {}
+            Err(error) => outcome = Err(error),
         }
     }
-    cluster.refresh(std::slice::from_ref(&wanted.topic)).await?;
-    Ok(cluster.topic(&wanted.topic).await?.id)
+    outcome
 }
 
 async fn grow(cluster: &Cluster, wanted: &Wanted) -> Result<(), KafkaError> {
@@ -84,52 +119,66 @@ async fn grow(cluster: &Cluster, wanted: &Wanted) -> Result<(), KafkaError> {
         .with_assignments(None);
     let request =
         CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(ANSWER.as_millis() as i32);
-    let answer = cluster.ask_anybody(&request).await?;
+    let answer = cluster.ask_anybody(&request, ANSWER).await?;
+    cluster.doubt(&wanted.topic);
     for grown in answer.results {
         KafkaError::check(grown.error_code, || format!("more partitions for topic {}", wanted.topic))?;
     }
     info!(topic = wanted.topic, partitions = wanted.partitions, "a topic has more partitions");
-    cluster.refresh(std::slice::from_ref(&wanted.topic)).await
-}
-
-async fn reconcile(cluster: &Cluster, wanted: &Wanted) -> Result<(), KafkaError> {
-    let found = settings(cluster, &wanted.topic).await?;
-    let differs = |(name, value): &(&&'static str, &String)| found.get(**name) != Some(*value);
-    let change = |(name, value): (&&'static str, &String)| {
-        AlterableConfig::default()
-            .with_name(StrBytes::from_static_str(name))
-            .with_config_operation(SET)
-            .with_value(Some(StrBytes::from_string(value.clone())))
-    };
-    let changes: Vec<AlterableConfig> = wanted.settings.iter().filter(differs).map(change).collect();
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<String> = changes.iter().map(|change| change.name.to_string()).collect();
-    let resource = AlterConfigsResource::default()
-        .with_resource_type(TOPIC)
-        .with_resource_name(StrBytes::from_string(wanted.topic.clone()))
-        .with_configs(changes);
-    let answer = cluster.ask_anybody(&IncrementalAlterConfigsRequest::default().with_resources(vec![resource])).await?;
-    for changed in answer.responses {
-        KafkaError::check(changed.error_code, || format!("changing {} of topic {}", names.join(", "), wanted.topic))?;
-    }
-    info!(topic = wanted.topic, settings = names.join(", "), "a topic's settings are as wanted again");
     Ok(())
 }
 
-/// A topic's settings.
-pub async fn settings(cluster: &Cluster, topic: &str) -> Result<BTreeMap<String, String>, KafkaError> {
-    let resource = DescribeConfigsResource::default()
-        .with_resource_type(TOPIC)
-        .with_resource_name(StrBytes::from_string(topic.to_owned()))
-        .with_configuration_keys(None);
-    let answer = cluster.ask_anybody(&DescribeConfigsRequest::default().with_resources(vec![resource])).await?;
-    let mut found = BTreeMap::new();
-    for described in answer.results {
+async fn reconcile(cluster: &Cluster, topics: &[(&Wanted, Arc<Topic>)]) -> Result<(), KafkaError> {
+    let names: Vec<&str> = topics.iter().map(|(wanted, _)| wanted.topic.as_str()).collect();
+    let found = settings(cluster, &names).await?;
+    let mut resources = Vec::new();
+    for (wanted, known) in topics {
+        let have = found.get(&wanted.topic);
+        let differs = |(name, value): &(&'static str, String)| have.is_some_and(|have| have.get(*name) != Some(value));
+        let change = |(name, value): (&'static str, String)| {
+            info!(topic = wanted.topic, name, value, "a topic's setting is set back to what it should be");
+            AlterableConfig::default()
+                .with_name(StrBytes::from_static_str(name))
+                .with_config_operation(SET)
+                .with_value(Some(StrBytes::from_string(value)))
+        };
+        let changes: Vec<_> = wanted.settings(known.copies).into_iter().filter(differs).map(change).collect();
+        if !changes.is_empty() {
+            let resource = AlterConfigsResource::default()
+                .with_resource_type(TOPIC)
+                .with_resource_name(StrBytes::from_string(wanted.topic.clone()))
+                .with_configs(changes);
+            resources.push(resource);
+        }
+    }
+    if resources.is_empty() {
+        return Ok(());
+    }
+    let request = IncrementalAlterConfigsRequest::default().with_resources(resources);
+    for changed in cluster.ask_anybody(&request, ANSWER).await?.responses {
+        KafkaError::check(changed.error_code, || format!("changing settings of topic {}", &*changed.resource_name))?;
+    }
+    Ok(())
+}
+
+/// The settings of topics, by name.
+pub async fn settings(
+    cluster: &Cluster,
+    topics: &[&str],
+) -> Result<HashMap<String, BTreeMap<String, String>>, KafkaError> {
+    let resource = |topic: &&str| {
+        DescribeConfigsResource::default()
+            .with_resource_type(TOPIC)
+            .with_resource_name(StrBytes::from_string((*topic).to_owned()))
+            .with_configuration_keys(None)
+    };
+    let request = DescribeConfigsRequest::default().with_resources(topics.iter().map(resource).collect());
+    let mut found = HashMap::new();
+    for described in cluster.ask_anybody(&request, ANSWER).await?.results {
+        let topic = described.resource_name.to_string();
         KafkaError::check(described.error_code, || format!("the settings of topic {topic}"))?;
         let pairs = described.configs.into_iter().filter_map(|c| Some((c.name.to_string(), c.value?.to_string())));
-        found.extend(pairs);
+        found.insert(topic, pairs.collect());
     }
     Ok(found)
 }
@@ -138,7 +187,7 @@ pub async fn settings(cluster: &Cluster, topic: &str) -> Result<BTreeMap<String,
 pub async fn delete(cluster: &Cluster, topic: &str) -> Result<(), KafkaError> {
     let request =
         DeleteTopicsRequest::default().with_topic_names(vec![name(topic)]).with_timeout_ms(ANSWER.as_millis() as i32);
-    let answer = cluster.ask_anybody(&request).await?;
+    let answer = cluster.ask_anybody(&request, ANSWER).await?;
     cluster.doubt(topic);
     for deleted in answer.responses {
         if deleted.error_code != ResponseError::UnknownTopicOrPartition.code() {

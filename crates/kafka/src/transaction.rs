@@ -25,7 +25,7 @@ use tracing::debug;
 
 use crate::batch::{BatchWriter, Stamp};
 use crate::call::Call;
-use crate::cluster::{Cluster, name};
+use crate::cluster::{ANSWER, Cluster, name};
 use crate::connection::Connection;
 use crate::error::KafkaError;
 
@@ -110,7 +110,12 @@ impl TransactionalProducer {
         while !waiting.is_empty() {
             let before = waiting.len();
             let failure = self.produce(&mut waiting).await;
-            if let (Some(failure), false) = (failure, waiting.is_empty()) {
+            if !waiting.is_empty() {
+                // An answer that leaves a partition out is as good as none.
+                let failure = failure.unwrap_or_else(|| KafkaError::Refused {
+                    what: format!("appends of a transaction of {}", self.settings.id),
+                    code: ResponseError::RequestTimedOut,
+                });
                 again(&failure, deadline).await?;
                 debug!(%failure, before, left = waiting.len(), "appending the rest of a transaction again");
             }
@@ -161,7 +166,16 @@ impl TransactionalProducer {
             .with_v3_and_below_producer_epoch(self.epoch)
             .with_v3_and_below_topics(topics.into_iter().map(topic).collect());
         loop {
-            let answer = self.coordinator.call(&request, self.settings.step_within).await?;
+            // Said twice it changes nothing, so a lost connection (brokers close idle ones) is only opened again.
+            let asked = self.coordinator.call(&request, self.settings.step_within).await;
+            let answer = match asked {
+                Err(error @ (KafkaError::Lost { .. } | KafkaError::Connect { .. })) => {
+                    again(&error, deadline).await?;
+                    self.coordinator = find_coordinator(&self.cluster, &self.settings.id).await?;
+                    continue;
+                }
+                answer => answer?,
+            };
             let results = answer.results_by_topic_v3_and_below.into_iter().flat_map(|t| t.results_by_partition);
             let failed = results.map(|result| result.partition_error_code).find(|code| *code != 0);
             let what = || format!("adding partitions to a transaction of {}", self.settings.id);
@@ -267,7 +281,7 @@ async fn find_coordinator(cluster: &Cluster, id: &str) -> Result<Connection, Kaf
     let request = FindCoordinatorRequest::default()
         .with_key_type(TRANSACTION)
         .with_coordinator_keys(vec![StrBytes::from_string(id.to_owned())]);
-    let answer = cluster.ask_anybody(&request).await?;
+    let answer = cluster.ask_anybody(&request, ANSWER).await?;
     let what = || format!("the coordinator of transactional id {id}");
     KafkaError::check(answer.error_code, what)?;
     let found = answer.coordinators.into_iter().next();

@@ -103,9 +103,9 @@ impl LegState {
         self.delivered_bytes += commit.delivered_bytes;
     }
 
-    /// The committed position at `place`; 0 if nothing was committed there.
-    pub fn position(&self, place: Place) -> u64 {
-        self.positions.iter().find(|position| position.place == place).map_or(0, |position| position.offset)
+    /// The committed position at `place`; its beginning if nothing was committed there.
+    pub fn position(&self, place: Place) -> Position {
+        self.positions.iter().find(|position| position.place == place).copied().unwrap_or(Position::at(place, 0))
     }
 }
 
@@ -125,13 +125,13 @@ mod tests {
         let mut state = LegState::default();
         for (number, (start, end, finished)) in [(1, (0, 5, None)), (2, (5, 9, Some(9)))] {
             let fates = FateCounts { delivered: 1, ..FateCounts::default() };
-            let positions = vec![Position { place, offset: end }];
+            let positions = vec![Position::at(place, end)];
             let sources = [(source, change(start, end, finished))].into();
             state.apply(number, &Commit { positions, sources, fates, ..Commit::default() });
         }
         let held = &state.sources[&source];
         assert!(held.is_complete() && held.last.len() == 1 && held.taken.as_slice() == [Range::new(0, 9)]);
-        assert_eq!((state.commit, state.position(place), state.fates.delivered), (2, 9, 2));
+        assert_eq!((state.commit, state.position(place).offset, state.fates.delivered), (2, 9, 2));
         let forget = Commit { forgotten: vec![source], horizon_minutes: Some(7), ..Commit::default() };
         state.apply(3, &forget);
         assert!(state.sources.is_empty() && state.horizon_minutes == Some(7));

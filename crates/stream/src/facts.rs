@@ -83,6 +83,20 @@ pub struct Position {
     pub place: Place,
     /// Everything before this offset has been read and committed.
     pub offset: u64,
+    /// Which log it is: a topic that was deleted and made again under the same name is another. 0: not said.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub log: u64,
+}
+
+impl Position {
+    /// A position in a place that has only ever one log.
+    pub fn at(place: Place, offset: u64) -> Self {
+        Self { place, offset, log: 0 }
+    }
+}
+
+fn is_zero(log: &u64) -> bool {
+    *log == 0
 }
 
 /// What a leg states after each commit. `taken` holds the sources changed since the last report that was answered, or

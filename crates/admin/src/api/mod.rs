@@ -133,6 +133,7 @@ impl From<StoreError> for Failure {
             StoreError::Exists(_)
             | StoreError::TopicTaken { .. }
             | StoreError::TopicFixed(..)
+            | StoreError::Partitions(..)
             | StoreError::Full(_)
             | StoreError::Leased(_) => StatusCode::CONFLICT,
             StoreError::Version(..) => StatusCode::PRECONDITION_FAILED,

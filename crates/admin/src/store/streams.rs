@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use sqlx::{Row, SqliteConnection};
-use stream::config::{Snapshot, StreamConfig, StreamSpec};
+use stream::config::{Order, Snapshot, StreamConfig, StreamSpec};
 use stream::{Incarnation, StreamId, limits};
 
 use super::open::{parse, print};
@@ -86,6 +86,7 @@ pub(super) async fn change(
     if config.topic() != known.topic() {
         return Err(StoreError::TopicFixed(config.spec.id.clone(), known.topic()));
     }
+    partitions_allowed(&known.spec, &config.spec)?;
     sqlx::query("UPDATE streams SET version = ?, spec = ? WHERE incarnation = ?")
         .bind(config.version as i64)
         .bind(print(&config.spec)?)
@@ -95,6 +96,17 @@ pub(super) async fn change(
     count_up(connection, snapshot).await?;
     snapshot.streams.insert(config.spec.id.clone(), config.clone());
     Ok(config)
+}
+
+/// What lies unread in a partition that is given up would be lost, and a source that moves to another one would overtake
+/// itself.
+fn partitions_allowed(known: &StreamSpec, new: &StreamSpec) -> Result<(), StoreError> {
+    let moves = new.partitions != known.partitions || new.order != known.order;
+    let is_ordered = new.order == Order::Source || known.order == Order::Source;
+    match new.partitions < known.partitions || (moves && is_ordered && new.partitions > 1) {
+        true => Err(StoreError::Partitions(new.id.clone(), known.partitions)),
+        false => Ok(()),
+    }
 }
 
 /// Ends a stream's life; what is known of it goes too.
@@ -144,4 +156,28 @@ async fn count_up(connection: &mut SqliteConnection, snapshot: &mut Snapshot) ->
 /// Whether this life of this stream is the living one.
 pub(super) fn lives(snapshot: &Snapshot, id: &StreamId, incarnation: Incarnation) -> bool {
     snapshot.streams.get(id).is_some_and(|config| config.incarnation == incarnation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_grow_where_no_order_is_asked_for_and_never_shrink() {
+        let spec = |partitions, order| {
+            let id = "a.b.c".parse().unwrap();
+            StreamSpec { partitions, order, ..StreamSpec::new(id) }
+        };
+        for (from, to, allowed) in [
+            ((3, Order::None), (6, Order::None), true),
+            ((3, Order::None), (2, Order::None), false),
+            ((3, Order::Source), (3, Order::Source), true),
+            ((3, Order::Source), (6, Order::Source), false),
+            ((3, Order::None), (3, Order::Source), false),
+            ((1, Order::None), (1, Order::Source), true),
+        ] {
+            let found = partitions_allowed(&spec(from.0, from.1), &spec(to.0, to.1));
+            assert_eq!(found.is_ok(), allowed, "{from:?} to {to:?}");
+        }
+    }
 }

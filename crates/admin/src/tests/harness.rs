@@ -163,7 +163,7 @@ pub(super) fn report(config: &StreamConfig, commit: u64, offset: u64, taken: &[(
         incarnation: config.incarnation,
         leg: "files".into(),
         commit,
-        positions: vec![Position { place: Place { cluster: 0, partition: 0 }, offset }],
+        positions: vec![Position::at(Place { cluster: 0, partition: 0 }, offset)],
         fates: FateCounts { delivered: 10 * commit, quarantined: 1, doubles: 3, ..FateCounts::default() },
         delivered_bytes: 1_000 * commit,
         delay_ms_p50: 12,

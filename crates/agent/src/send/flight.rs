@@ -35,7 +35,8 @@ pub enum Verdict {
 /// See the module.
 pub struct Flight {
     parts: BTreeMap<u64, Part>,
-    waiting: BTreeSet<u64>,
+    /// Entry, start of its range and part: the order in which they were read, however often they were split.
+    waiting: BTreeSet<(u64, u64, u64)>,
     /// Parts left of each entry.
     left: HashMap<u64, usize>,
     next_part: u64,
@@ -53,6 +54,13 @@ pub struct Flight {
 struct Part {
     entry: u64,
     batch: Batch,
+}
+
+impl Part {
+    /// Its place among those that wait.
+    fn place(&self, id: u64) -> (u64, u64, u64) {
+        (self.entry, self.batch.range.start, id)
+    }
 }
 
 impl Flight {
@@ -92,7 +100,7 @@ impl Flight {
     /// Whether something may be sent now.
     pub fn may_send(&self, now: Instant) -> bool {
         let fits = |bytes: usize| self.credit_bytes.is_none_or(|credit| bytes as u64 <= credit);
-        let next = self.waiting.first().and_then(|id| self.parts.get(id));
+        let next = self.waiting.first().and_then(|(_, _, id)| self.parts.get(id));
         if self.is_ordered && !self.on_wire.is_empty() {
             return false;
         }
@@ -106,7 +114,7 @@ impl Flight {
         if !self.may_send(now) {
             return None;
         }
-        let id = self.waiting.pop_first()?;
+        let (_, _, id) = self.waiting.pop_first()?;
         let part = self.parts.get(&id)?;
         self.on_wire.push_back((id, now));
         self.credit_bytes = self.credit_bytes.map(|credit| credit.saturating_sub(part.batch.body_bytes() as u64));
@@ -138,7 +146,7 @@ impl Flight {
         if refusal.reason.for_good() {
             return self.split(part, refusal);
         }
-        self.waiting.insert(id);
+        self.waiting.insert(part.place(id));
         self.parts.insert(id, part);
         if self.paused_until.is_none_or(|until| until <= now) {
             self.paused_until = Some(now + self.backoff.next_wait(refusal.retry_after, dice));
@@ -154,13 +162,15 @@ impl Flight {
 
     /// The connection is gone: what lay on the wire waits again.
     pub fn disconnected(&mut self) {
-        self.waiting.extend(self.on_wire.drain(..).map(|(id, _)| id));
+        let parts = &self.parts;
+        self.waiting.extend(self.on_wire.drain(..).filter_map(|(id, _)| Some(parts.get(&id)?.place(id))));
         self.credit_bytes = None;
     }
 
     fn wait(&mut self, entry: u64, batch: Batch) {
-        self.parts.insert(self.next_part, Part { entry, batch });
-        self.waiting.insert(self.next_part);
+        let part = Part { entry, batch };
+        self.waiting.insert(part.place(self.next_part));
+        self.parts.insert(self.next_part, part);
         self.next_part += 1;
     }
 

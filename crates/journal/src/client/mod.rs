@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use stream::Batch;
 use stream::config::{Snapshot, StreamConfig};
-use stream::facts::Place;
+use stream::facts::{Place, Position};
 use stream::limits;
 use stream::wire::v1::journal_client::JournalClient as WireClient;
 use stream::wire::{Refusal, RefusalReason, message_bytes, v1};
@@ -129,8 +129,9 @@ impl Journal for JournalClient {
         answer.await.map_err(|_| closed())?
     }
 
-    fn read(&self, topic: &Topic, place: Place, offset: u64) -> Reader {
-        let request = v1::ReadRequest { topic: topic.key.clone(), partition: place.partition, offset };
+    fn read(&self, topic: &Topic, from: Position) -> Reader {
+        let request =
+            v1::ReadRequest { topic: topic.key.clone(), partition: from.place.partition, offset: from.offset };
         read::start(wire(&self.channel), request)
     }
 

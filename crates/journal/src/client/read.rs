@@ -82,5 +82,5 @@ fn decode(reply: v1::ReadReply, offset: &mut u64) -> Chunk {
             Err(error) => error!(%error, offset = first, "a journal entry is no batch; it is passed over"),
         }
     }
-    Chunk { entries, start_offset: reply.start_offset, end_offset: reply.end_offset, is_anew: false }
+    Chunk { entries, start_offset: reply.start_offset, end_offset: reply.end_offset, ..Chunk::default() }
 }

@@ -16,7 +16,7 @@ use kafka::produce::{Producer, Settings};
 use kafka::{Cluster, KafkaError};
 use stream::Batch;
 use stream::config::{Snapshot, StreamConfig};
-use stream::facts::Place;
+use stream::facts::{Place, Position};
 use stream::limits;
 use stream::wire::{Refusal, RefusalReason};
 
@@ -98,10 +98,14 @@ impl Journal for KafkaJournal {
     }
 
     async fn prepare(&self, streams: &Snapshot) -> Result<(), Refusal> {
+        let mut outcome = Ok(());
         for (cluster, _) in self.clusters.iter() {
-            topics::prepare(cluster, streams).await.map_err(|error| refusal("journal", &error))?;
+            // One that is away must not keep the other from being prepared.
+            if let Err(error) = topics::prepare(cluster, streams).await {
+                outcome = Err(refusal("journal", &error));
+            }
         }
-        Ok(())
+        outcome
     }
 
     async fn append(&self, topic: &str, place: Place, batch: &Batch) -> Result<Appended, Refusal> {
@@ -114,9 +118,9 @@ impl Journal for KafkaJournal {
         Ok(Appended { offset, end_offset, append_time_ms: appended.append_time_ms })
     }
 
-    fn read(&self, topic: &Topic, place: Place, offset: u64) -> Reader {
-        let cluster = self.cluster(place).map(|(cluster, _)| cluster.clone());
-        read::start(cluster, topic.clone(), place, offset)
+    fn read(&self, topic: &Topic, from: Position) -> Reader {
+        let cluster = self.cluster(from.place).map(|(cluster, _)| cluster.clone());
+        read::start(cluster, topic.clone(), from)
     }
 
     async fn bounds(&self, topics: &[String]) -> Result<Vec<Bounds>, Refusal> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kafka::fetch::{Fetched, Fetcher, Isolation};
 use kafka::{Cluster, TopicId};
-use stream::facts::Place;
+use stream::facts::Position;
 use stream::retry::Backoff;
 use stream::wire::Refusal;
 use tokio::sync::mpsc;
@@ -21,16 +21,16 @@ const SPEAK: Duration = Duration::from_secs(1);
 /// Longest wait before another try.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Starts reading at `offset`.
-pub fn start(cluster: Result<Cluster, Refusal>, topic: Topic, place: Place, offset: u64) -> Reader {
+/// Starts reading at a position.
+pub fn start(cluster: Result<Cluster, Refusal>, topic: Topic, from: Position) -> Reader {
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     let task = tokio::spawn(async move {
         match cluster {
             Ok(cluster) => {
                 let name = topics::name_of(&topic.key);
-                let partition = place.partition as i32;
-                let fetcher = Fetcher::new(cluster, &name, partition, offset as i64, Isolation::Uncommitted);
-                run(fetcher, topic, sender).await;
+                let partition = from.place.partition as i32;
+                let fetcher = Fetcher::new(cluster, &name, partition, from.offset as i64, Isolation::Uncommitted);
+                run(fetcher, topic, from.log, sender).await;
             }
             Err(refusal) => drop(sender.send(Err(refusal)).await),
         }
@@ -38,14 +38,13 @@ pub fn start(cluster: Result<Cluster, Refusal>, topic: Topic, place: Place, offs
     Reader::new(receiver, task.abort_handle())
 }
 
-async fn run(mut fetcher: Fetcher, topic: Topic, chunks: mpsc::Sender<Result<Chunk, Refusal>>) {
-    let (mut backoff, mut log): (Backoff, Option<TopicId>) = (Backoff::default(), None);
+async fn run(mut fetcher: Fetcher, topic: Topic, mut log: u64, chunks: mpsc::Sender<Result<Chunk, Refusal>>) {
+    let mut backoff = Backoff::default();
     loop {
-        let before = fetcher.offset();
         let said = match fetcher.next(SPEAK).await {
             Ok(fetched) => {
                 backoff.reset();
-                Ok(chunk(&topic, before, &mut log, fetched, &mut fetcher))
+                Ok(chunk(&topic, &mut log, fetched, &mut fetcher))
             }
             Err(error) => Err(refusal(&format!("topic {}", topic.key), &error)),
         };
@@ -60,22 +59,24 @@ async fn run(mut fetcher: Fetcher, topic: Topic, chunks: mpsc::Sender<Result<Chu
     }
 }
 
-/// What was fetched as a chunk. A topic with another id than before was deleted and made again, and one that ends before
-/// `before` was cut: either way what was not yet read is gone, and everything that is there is read from its beginning.
-fn chunk(topic: &Topic, before: i64, log: &mut Option<TopicId>, fetched: Fetched, fetcher: &mut Fetcher) -> Chunk {
-    let Fetched { records, start_offset, end_offset, topic_id, .. } = fetched;
-    let is_other = log.replace(topic_id).is_some_and(|known| known != topic_id);
-    let is_anew = is_other || end_offset < before;
-    let bounds = |entries| Chunk {
-        entries,
-        start_offset: start_offset.max(0) as u64,
-        end_offset: end_offset.max(0) as u64,
-        is_anew,
-    };
-    if !is_anew {
-        return bounds(records::entries(topic, records));
+/// What was fetched as a chunk. A topic with another id than `log` was deleted and made again, and one that ends before
+/// what was read was cut: either way what was not yet read is gone, and all that is there is read from its beginning.
+fn chunk(topic: &Topic, log: &mut u64, fetched: Fetched, fetcher: &mut Fetcher) -> Chunk {
+    let Fetched { records, next_offset, start_offset, end_offset, topic_id, is_cut } = fetched;
+    let known = std::mem::replace(log, log_of(topic_id));
+    let is_anew = is_cut || (known != 0 && known != *log);
+    let (start, end) = (start_offset.max(0) as u64, end_offset.max(0) as u64);
+    let bounds = Chunk { start_offset: start, end_offset: end, log: *log, is_anew, ..Chunk::default() };
+    if is_anew {
+        error!(topic = topic.key, end_offset, "the topic was deleted and made again, or cut: it is read anew");
+        fetcher.seek(start_offset);
+        return bounds;
     }
-    error!(topic = topic.key, before, end_offset, "the topic was deleted and made again, or cut: it is read anew");
-    fetcher.seek(start_offset);
-    bounds(Vec::new())
+    Chunk { entries: records::entries(topic, records), next_offset: Some(next_offset.max(0) as u64), ..bounds }
+}
+
+/// A topic's id as a number that is never 0.
+fn log_of(id: TopicId) -> u64 {
+    let (high, low) = id.as_u64_pair();
+    (high ^ low).max(1)
 }

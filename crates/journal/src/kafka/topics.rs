@@ -19,13 +19,8 @@ pub fn name_of(key: &str) -> String {
 /// all the same.
 pub async fn prepare(cluster: &Cluster, streams: &Snapshot) -> Result<(), KafkaError> {
     let replication = REPLICATION.min(cluster.brokers().await? as i16);
-    let mut outcome = Ok(());
-    for config in streams.streams.values() {
-        if let Err(error) = ensure(cluster, &wanted(config, replication)).await {
-            outcome = Err(error);
-        }
-    }
-    outcome
+    let wanted: Vec<Wanted> = streams.streams.values().map(|config| wanted(config, replication)).collect();
+    ensure(cluster, &wanted).await
 }
 
 fn wanted(config: &StreamConfig, replication: i16) -> Wanted {
@@ -36,15 +31,9 @@ fn wanted(config: &StreamConfig, replication: i16) -> Wanted {
         ("max.message.bytes", limits::MESSAGE_BYTES_MAX.to_string()),
         // Event time as the record's time would let retention eat old events, and brokers refuse young ones.
         ("message.timestamp.type", "LogAppendTime".to_owned()),
-        ("min.insync.replicas", if replication >= REPLICATION { "2" } else { "1" }.to_owned()),
         ("retention.bytes", (own.retention_bytes / u64::from(config.spec.partitions)).to_string()),
         ("retention.ms", (own.retention_seconds * 1_000).to_string()),
         ("unclean.leader.election.enable", "false".to_owned()),
     ]);
-    Wanted {
-        topic: name_of(&config.topic_key()),
-        partitions: config.spec.partitions as i32,
-        replication: Some(replication),
-        settings,
-    }
+    Wanted { topic: name_of(&config.topic_key()), partitions: config.spec.partitions as i32, replication, settings }
 }

@@ -7,7 +7,7 @@ use journal::{Appended, Bounds, Capabilities, Chunk, Entry, KeptPosition, Reader
 use sink::files::verify::verify;
 use stream::config::StreamSpec;
 use stream::disk::{Disk as _, SimDisk};
-use stream::facts::Place;
+use stream::facts::{Place, Position};
 use stream::provenance::SourceId;
 use stream::wire::Refusal;
 use stream::{Batch, BatchBuilder, Incarnation, Kind};
@@ -60,14 +60,15 @@ impl Journal for Memory {
         Ok(Appended { offset, end_offset: offset + batch.len() as u64, append_time_ms: 1 })
     }
 
-    fn read(&self, topic: &Topic, _: Place, mut offset: u64) -> Reader {
+    fn read(&self, topic: &Topic, from: Position) -> Reader {
+        let mut offset = from.offset;
         let (sender, chunks) = mpsc::channel(1);
         let (memory, topic) = (self.clone(), topic.key.clone());
         let task = tokio::spawn(async move {
             loop {
                 let entries = memory.entries(&topic, offset);
                 offset = entries.last().map_or(offset, Entry::end_offset);
-                let chunk = Chunk { entries, start_offset: 0, end_offset: offset, is_anew: false };
+                let chunk = Chunk { entries, end_offset: offset, ..Chunk::default() };
                 if sender.send(Ok(chunk)).await.is_err() {
                     return;
                 }

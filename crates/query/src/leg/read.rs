@@ -76,11 +76,12 @@ pub fn start(
 async fn follow(
     journal: impl Journal,
     topic: Topic,
-    Position { place, offset }: Position,
+    from: Position,
     mut gate: watch::Receiver<Gate>,
     arrivals: mpsc::Sender<Arrival>,
 ) {
-    let mut reader = journal.read(&topic, place, offset);
+    let place = from.place;
+    let mut reader = journal.read(&topic, from);
     loop {
         let chunk = match reader.next().await {
             Ok(chunk) => chunk,
@@ -117,7 +118,7 @@ async fn hold(
         let bounds = journal.bounds(&[topic.to_owned()]).await.unwrap_or_default();
         for bounds in bounds.into_iter().filter(|bounds| bounds.place == place) {
             let (start_offset, end_offset) = (bounds.start_offset, bounds.end_offset);
-            let chunk = Chunk { entries: Vec::new(), start_offset, end_offset, is_anew: false };
+            let chunk = Chunk { entries: Vec::new(), start_offset, end_offset, ..Chunk::default() };
             if arrivals.send(Arrival { place, chunk }).await.is_err() {
                 return;
             }

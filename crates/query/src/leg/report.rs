@@ -167,7 +167,7 @@ pub async fn keep_all(
     positions: &[Position],
     gone: bool,
 ) -> Result<(), stream::wire::Refusal> {
-    for Position { place, offset } in positions {
+    for Position { place, offset, .. } in positions {
         let (topic, reader) = (topic.to_owned(), reader.to_owned());
         journal.keep(KeptPosition { topic, place: *place, reader, offset: *offset, gone }).await?;
     }

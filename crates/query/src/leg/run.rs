@@ -49,15 +49,18 @@ struct Progress {
     /// The oldest offset that the journal keeps.
     start: u64,
     /// The durable end, as last heard.
-    end: u64,
+    end: Option<u64>,
+    /// Which log it is.
+    log: u64,
     /// Append time of the last entry read, in ms since 1970.
     reached_ms: i64,
 }
 
 impl Progress {
-    /// Up to which append time everything has been read: now, at the end; nothing is known before the first word.
+    /// Up to which append time everything has been read: now, at the end, even of a place that has never held anything;
+    /// nothing is known before the first word.
     fn read_up_to_ms(&self, now_ms: i64) -> i64 {
-        if self.end > 0 && self.offset >= self.end { now_ms } else { self.reached_ms }
+        if self.end.is_some_and(|end| self.offset >= end) { now_ms } else { self.reached_ms }
     }
 }
 
@@ -92,7 +95,10 @@ impl Leg {
     pub fn recover(parts: Parts) -> Result<Self, LegError> {
         let Parts { key, places, plan, mut sink, clock, mailbox } = parts;
         let state = sink.recover()?;
-        let progress = |place: Place| Progress { offset: state.position(place), ..Progress::default() };
+        let progress = |place: Place| {
+            let Position { offset, log, .. } = state.position(place);
+            Progress { offset, log, ..Progress::default() }
+        };
         let leg = Self {
             plan,
             sink,
@@ -114,7 +120,12 @@ impl Leg {
 
     /// Where reading goes on.
     pub fn positions(&self) -> Vec<Position> {
-        self.places.iter().map(|(place, progress)| Position { place: *place, offset: progress.offset }).collect()
+        let position = |(place, progress): (&Place, &Progress)| Position {
+            place: *place,
+            offset: progress.offset,
+            log: progress.log,
+        };
+        self.places.iter().map(position).collect()
     }
 
     /// Tells the readers who may read.
@@ -161,17 +172,23 @@ impl Leg {
         self.notice_overtaken(place, chunk.start_offset);
         let progress = self.places.entry(place).or_default();
         progress.start = progress.start.max(chunk.start_offset);
-        progress.end = progress.end.max(chunk.end_offset);
+        progress.end = progress.end.max(Some(chunk.end_offset));
+        progress.log = chunk.log;
         let from = progress.offset;
         let mut entries = chunk.entries;
         entries.retain(|entry| entry.end_offset() > from);
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            // What stands there is nobody's record: known to be read, and worth no commit.
+            progress.offset = progress.offset.max(chunk.next_offset.unwrap_or(0));
+            return Ok(());
+        };
         if first.offset > from {
             let records = first.offset - from;
             metrics::hole(self.key.stream.as_str(), &self.key.sink, records);
             warn!(stream = %self.key.stream, from, to = first.offset, "the journal passed over offsets");
         }
-        (progress.offset, progress.reached_ms) = (last.end_offset(), last.append_time_ms);
+        let next = chunk.next_offset.unwrap_or(0).max(last.end_offset());
+        (progress.offset, progress.reached_ms) = (next, last.append_time_ms);
         let converted = convert(self.plan.as_ref(), &mut self.taken, place, &entries);
         self.write(converted)?;
         self.set_gate();
@@ -225,7 +242,9 @@ impl Leg {
     }
 
     fn set_gate(&self) {
-        let reached_ms = self.places.iter().map(|(place, progress)| (*place, progress.reached_ms)).collect();
+        let now_ms = self.clock.now_ms();
+        let reached = |(place, progress): (&Place, &Progress)| (*place, progress.read_up_to_ms(now_ms));
+        let reached_ms = self.places.iter().map(reached).collect();
         let now = gate(self.taken.bytes(), &reached_ms);
         let is_news = |open: &mut Gate| std::mem::replace(open, now) != now;
         if self.gate.send_if_modified(is_news) && now != Gate::All {

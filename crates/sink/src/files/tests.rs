@@ -60,11 +60,8 @@ fn fate(n: u64) -> Fate {
 
 /// Writes the records `from..to` and commits them.
 fn feed(sink: &mut FilesSink, from: u64, to: u64) -> Result<u64, SinkError> {
-    let mut commit = Commit {
-        positions: vec![Position { place: PLACE, offset: to }],
-        delivered_bytes: to - from,
-        ..Commit::default()
-    };
+    let mut commit =
+        Commit { positions: vec![Position::at(PLACE, to)], delivered_bytes: to - from, ..Commit::default() };
     for n in from..to {
         commit.fates.count(fate(n));
         let change = commit.sources.entry(origin(n).source).or_default();
@@ -89,7 +86,7 @@ fn set_apart(n: u64) -> SetApart {
 /// Goes on from the committed position to `end`, in commits of `step` records.
 fn run(disk: &SimDisk, end: u64, step: u64, committed: &mut u64) -> Result<(), SinkError> {
     let mut sink = sink(disk);
-    let mut at = sink.recover()?.position(PLACE);
+    let mut at = sink.recover()?.position(PLACE).offset;
     assert!(at >= *committed, "commit up to {committed} was answered, recovered {at}");
     while at < end {
         let to = end.min(at + step);
@@ -170,7 +167,7 @@ fn the_machines_disk_behaves_as_the_simulated_one() {
     let dir = folder.path().join("a.b.c/files");
     for n in 0..3 {
         let mut sink = FilesSink::new(Arc::new(RealDisk), dir.clone(), identity(1));
-        assert_eq!(sink.recover().unwrap().position(PLACE), n * 14);
+        assert_eq!(sink.recover().unwrap().position(PLACE).offset, n * 14);
         feed(&mut sink, n * 14, n * 14 + 7).unwrap();
         feed(&mut sink, n * 14 + 7, n * 14 + 14).unwrap();
     }
@@ -234,7 +231,7 @@ fn another_life_begins_anew_in_the_same_folder() {
     run(&disk, 14, 7, &mut 0).unwrap();
     let mut next = FilesSink::new(Arc::new(disk.clone()), dir(), identity(2));
     let state = next.recover().unwrap();
-    assert_eq!((state.commit, state.position(PLACE), state.sources.len()), (2, 0, 0));
+    assert_eq!((state.commit, state.position(PLACE).offset, state.sources.len()), (2, 0, 0));
     feed(&mut next, 14, 21).unwrap();
     let report = verify(&disk, &dir()).unwrap();
     assert_eq!((report.findings, report.state.commit, report.commits), (vec![], 3, 3));

@@ -23,6 +23,7 @@ pub mod state;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kafka::batch::BatchWriter;
 use kafka::fetch::{Fetcher, Isolation};
 use kafka::offsets::{self, At};
@@ -45,6 +46,15 @@ use state::{Book, Folded};
 /// The topic of all legs' states in a cluster, and its partitions.
 const STATE_TOPIC: &str = "isolane.legs";
 const STATE_PARTITIONS: i32 = 16;
+/// Small segments that are compacted soon: a recovery reads what is not compacted yet, of all legs of its partition.
+const STATE_SETTINGS: [(&str, &str); 4] = [
+    ("cleanup.policy", "compact"),
+    ("min.cleanable.dirty.ratio", "0.1"),
+    ("segment.bytes", "33554432"),
+    ("segment.ms", "600000"),
+];
+/// Copies of each topic made here, where the cluster has brokers enough.
+const REPLICATION: i16 = 3;
 /// Bytes that wait for one partition before they are appended: what one batch takes.
 const FLUSH_BYTES: usize = 512 << 10;
 /// Bytes of an open transaction before the sink asks for a commit: bounds what is read again after a crash.
@@ -119,24 +129,26 @@ impl KafkaSink {
 
     /// The sink's topics as they should be: its own is left alone if it is there.
     async fn prepare(cluster: &Cluster, target: &KafkaTarget, quarantine: String) -> Result<(), KafkaError> {
-        let brokers = cluster.brokers().await? as i16;
-        let wanted = |topic: &str, partitions, settings: &[(&'static str, &str)]| Wanted {
-            topic: topic.to_owned(),
-            partitions,
-            replication: Some(brokers.min(3)),
-            settings: settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
-        };
-        let in_sync = ("min.insync.replicas", if brokers >= 3 { "2" } else { "1" });
-        ensure(cluster, &wanted(STATE_TOPIC, STATE_PARTITIONS, &[("cleanup.policy", "compact"), in_sync])).await?;
+        let replication = REPLICATION.min(cluster.brokers().await? as i16);
         let bytes = limits::MESSAGE_BYTES_MAX.to_string();
-        ensure(cluster, &wanted(&quarantine, 1, &[("max.message.bytes", &bytes)])).await?;
+        let of_all = [("max.message.bytes", bytes.as_str())];
+        let wanted = |topic: &str, partitions, settings: &[(&'static str, &str)]| {
+            let settings = settings.iter().chain(&of_all);
+            let settings = settings.map(|(name, value)| (*name, (*value).to_owned())).collect();
+            Wanted { topic: topic.to_owned(), partitions, replication, settings }
+        };
+        let mut topics = vec![
+            wanted(STATE_TOPIC, STATE_PARTITIONS, &STATE_SETTINGS),
+            // Kept until a person has decided.
+            wanted(&quarantine, 1, &[("retention.ms", "-1")]),
+        ];
         match cluster.topic(&target.topic).await {
             Err(error) if error.is_unknown_topic() => {
-                let settings = [("max.message.bytes", bytes.as_str()), in_sync];
-                ensure(cluster, &wanted(&target.topic, target.partitions as i32, &settings)).await.map(drop)
+                topics.push(wanted(&target.topic, target.partitions as i32, &[]));
             }
-            known => known.map(drop),
+            known => drop(known?),
         }
+        ensure(cluster, &topics).await
     }
 }
 
@@ -170,40 +182,47 @@ impl Live {
         }))
     }
 
-    /// Adds a record to what waits for its partition.
-    fn push(&mut self, place: Place, laid: &Laid) {
+    /// Adds a record to what waits for its partition, after appending that if it would become more than a batch.
+    async fn push(&mut self, place: Place, laid: &Laid) -> Result<(), KafkaError> {
+        let more = laid.value.as_ref().map_or(0, Bytes::len);
+        if self.waiting.get(&place).is_some_and(|batch| batch.bytes() + more > FLUSH_BYTES) {
+            self.flush(Some(&place)).await?;
+        }
         let batch = self.waiting.entry(place).or_insert_with(|| BatchWriter::new(laid.time_ms, FLUSH_BYTES));
         let before = batch.bytes();
         let headers: Vec<(&[u8], &[u8])> =
             laid.headers.iter().map(|(name, value)| (name.as_bytes(), &value[..])).collect();
         batch.push(laid.time_ms, laid.key.as_deref(), laid.value.as_deref(), &headers);
         self.open_bytes += batch.bytes() - before;
+        Ok(())
     }
 
-    /// Appends what waits: all of it, or where a partition's share has become a batch.
-    async fn flush(&mut self, all: bool) -> Result<(), KafkaError> {
-        let is_due = |batch: &BatchWriter| all || batch.bytes() >= FLUSH_BYTES;
-        if !self.waiting.values().any(is_due) {
+    /// Appends what waits: for one place, or all of it.
+    async fn flush(&mut self, only: Option<&Place>) -> Result<(), KafkaError> {
+        let batches: Vec<(Place, BatchWriter)> = match only {
+            Some(place) => self.waiting.remove_entry(place).into_iter().collect(),
+            None => std::mem::take(&mut self.waiting).into_iter().collect(),
+        };
+        if batches.is_empty() {
             return Ok(());
         }
-        let due: Vec<Place> = self.waiting.iter().filter(|(_, batch)| is_due(batch)).map(|(p, _)| p.clone()).collect();
-        let batches = due.into_iter().filter_map(|place| self.waiting.remove_entry(&place)).collect();
         self.producer.append(batches).await?;
         crash::point("kafka.rows.appended");
         Ok(())
     }
 
     async fn commit(&mut self, name: &str, commit: &Commit) -> Result<u64, KafkaError> {
-        self.flush(true).await?;
+        self.flush(None).await?;
         let number = self.state.commit + 1;
         self.state.apply(number, commit);
-        let mut batch = BatchWriter::new(0, 0);
+        // A batch a record: a snapshot's pieces together may be more than one batch holds.
         for record in self.book.records(name, &self.state, commit) {
             let headers: Vec<(&[u8], &[u8])> =
                 record.headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+            let mut batch = BatchWriter::new(0, record.value.len());
             batch.push(0, Some(record.key.as_bytes()), Some(&record.value), &headers);
+            self.producer.append(vec![(self.state_place.clone(), batch)]).await?;
         }
-        self.producer.append(vec![(self.state_place.clone(), batch)]).await?;
         crash::point("kafka.state.appended");
         self.producer.end(true).await?;
         crash::point("kafka.transaction.ended");
@@ -222,9 +241,13 @@ async fn read_state(cluster: &Cluster, place: &Place, name: &str) -> Result<Fold
     let deadline = Instant::now() + STEP;
     let mut folded = Folded::default();
     while fetcher.offset() < end {
+        if Instant::now() > deadline {
+            let what = "the end of a transaction that is open in the state topic";
+            return Err(KafkaError::Silent { broker: topic.clone(), what, within: STEP });
+        }
         match fetcher.next(Duration::from_millis(200)).await {
             Ok(fetched) => fetched.records.iter().for_each(|record| folded.add(name, record)),
-            Err(error) if error.passes() && Instant::now() < deadline => {
+            Err(error) if error.passes() => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(error) => return Err(error),
@@ -254,10 +277,11 @@ impl Sink for KafkaSink {
             live.rows += laid.len() as u64;
             for record in laid {
                 let partition = rows::partition_of(record.spread_by(), live.partitions);
-                live.push((topic.clone(), partition), &record);
+                if let Err(error) = live.push((topic.clone(), partition), &record).await {
+                    return (live, Err(error));
+                }
             }
-            let done = live.flush(false).await;
-            (live, done)
+            (live, Ok(()))
         })
     }
 
@@ -268,9 +292,12 @@ impl Sink for KafkaSink {
         let (place, laid) = (self.quarantine(), records.iter().map(rows::lay_out_apart).collect::<Vec<_>>());
         self.step(|mut live| async move {
             live.apart += laid.len() as u64;
-            laid.iter().for_each(|record| live.push(place.clone(), record));
-            let done = live.flush(false).await;
-            (live, done)
+            for record in &laid {
+                if let Err(error) = live.push(place.clone(), record).await {
+                    return (live, Err(error));
+                }
+            }
+            (live, Ok(()))
         })
     }
 

@@ -50,7 +50,7 @@ impl Book {
         let change = json(commit);
         let is_long =
             self.changes_bytes + change.len() > CHANGES_BYTES_MIN.max(CHANGES_PER_SNAPSHOT * self.snapshot_bytes);
-        if self.changes < CHANGES_MAX && !is_long {
+        if self.changes < CHANGES_MAX && !is_long && change.len() <= PIECE_BYTES {
             let headers = [("commit", state.commit.to_string()), ("base", self.base.to_string())];
             let record = StateRecord { key: format!("{leg}#d{}", self.changes), headers, value: change };
             self.changes += 1;
@@ -83,6 +83,8 @@ pub struct Folded {
     pieces: BTreeMap<usize, Vec<u8>>,
     pieces_of: u64,
     failure: Option<String>,
+    /// A change that is not there although a later one is.
+    gap: Option<String>,
 }
 
 impl Folded {
@@ -123,13 +125,20 @@ impl Folded {
         }
         let whole: Vec<u8> = std::mem::take(&mut self.pieces).into_values().flatten().collect();
         self.state = serde_json::from_slice(&whole)?;
+        self.gap = None;
         self.book = Book { base: commit, changes: 0, changes_bytes: 0, snapshot_bytes: whole.len() };
         Ok(())
     }
 
     fn add_change(&mut self, commit: u64, base: u64, value: &[u8]) -> Result<(), serde_json::Error> {
-        // Of an older snapshot, or left standing by compaction.
-        if base != self.book.base || commit != self.state.commit + 1 {
+        // Of an older snapshot, left standing by compaction.
+        if base != self.book.base || commit <= self.state.commit {
+            return Ok(());
+        }
+        if commit != self.state.commit + 1 {
+            // No loss, if a snapshot follows.
+            let missing = self.state.commit + 1;
+            self.gap.get_or_insert_with(|| format!("the change of commit {missing} is missing before {commit}"));
             return Ok(());
         }
         self.state.apply(commit, &serde_json::from_slice(value)?);
@@ -140,7 +149,7 @@ impl Folded {
 
     /// The state, and how to go on writing it.
     pub fn finish(self) -> Result<(LegState, Book), String> {
-        match self.failure {
+        match self.failure.or(self.gap) {
             None => Ok((self.state, self.book)),
             Some(failure) => Err(failure),
         }

@@ -103,7 +103,7 @@ fn journal(dice: &mut ChaCha8Rng) -> Vec<Entry> {
 
 fn arrival(entries: &[Entry], start_offset: u64) -> Arrival {
     let end_offset = entries.last().map_or(start_offset, Entry::end_offset);
-    let chunk = Chunk { entries: entries.to_vec(), start_offset, end_offset, is_anew: false };
+    let chunk = Chunk { entries: entries.to_vec(), start_offset, end_offset, ..Chunk::default() };
     Arrival { place: HERE, chunk }
 }
 
@@ -220,6 +220,38 @@ fn retention_that_overtakes_is_named_and_the_leg_goes_on() {
     let report = mailbox.last();
     assert_eq!(report.positions[0].offset, entries.last().unwrap().end_offset());
     assert!(report.failure.unwrap().contains(&format!("offsets {from}..{start} of partition 0")));
+}
+
+#[test]
+fn a_place_that_has_never_held_anything_is_read_up_to_now() {
+    let unheard = Progress::default();
+    let empty = Progress { end: Some(0), ..Progress::default() };
+    let behind = Progress { offset: 3, end: Some(4), reached_ms: 7, ..Progress::default() };
+    assert_eq!([unheard, empty, behind].map(|progress| progress.read_up_to_ms(100)), [0, 100, 7]);
+}
+
+#[test]
+fn a_log_made_anew_is_read_from_its_beginning_and_remembered() {
+    let mut dice = ChaCha8Rng::seed_from_u64(3);
+    let (disk, mailbox, entries) = (SimDisk::new(), Mailbox::new(&key()), journal(&mut dice));
+    let chunk = |entries: &[Entry], log, is_anew| {
+        let Arrival { place, chunk } = arrival(entries, 0);
+        Arrival { place, chunk: Chunk { log, is_anew, ..chunk } }
+    };
+    let mut first = leg(&disk, &mailbox).unwrap();
+    first.take(chunk(&entries[..3], 5, false)).unwrap();
+    first.commit().unwrap();
+    assert_eq!(first.positions()[0].log, 5);
+    drop(first);
+    let mut second = leg(&disk, &mailbox).unwrap();
+    assert_eq!(second.positions()[0], Position { place: HERE, offset: entries[2].end_offset(), log: 5 });
+    second.take(chunk(&[], 6, true)).unwrap();
+    assert_eq!(second.positions()[0], Position { place: HERE, offset: 0, log: 6 });
+    second.take(chunk(&entries, 6, false)).unwrap();
+    second.commit().unwrap();
+    let report = mailbox.last();
+    assert_eq!(report.fates.total(), expected().1.total(), "what was taken from the other log is taken again");
+    assert!(report.failure.unwrap().contains("made again"));
 }
 
 #[test]
