@@ -253,10 +253,13 @@ impl Soak {
                 self.provoke(point)?;
                 Ok((!crash_file.exists()).then_some(()))
             })?;
-            let fresh = poll::until("its successor", BACK, || {
-                Ok(self.pids(kind)?.into_iter().find(|pid| !before.contains(pid)))
+            // One that is gone before the signal reaches it was the process that aborted: its successor is still to come.
+            poll::until("its successor", BACK, || {
+                let Some(fresh) = self.pids(kind)?.into_iter().find(|pid| !before.contains(pid)) else {
+                    return Ok(None);
+                };
+                killer::signal(fresh, rustix::process::Signal::KILL).map(Some)
             })?;
-            killer::signal(fresh, rustix::process::Signal::KILL)?;
             eprintln!("crash point {point}: reached, and {kind} killed once more while it recovered");
         }
         Ok(())
