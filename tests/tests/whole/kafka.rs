@@ -155,6 +155,43 @@ fn a_job_that_was_frozen_past_its_transaction_commits_nothing_twice() -> Result<
     exactly_once(&load, STREAM, &normal, "frozen.rows", offered)
 }
 
+/// Somebody deletes a stream's topic; admin makes it again, and the leg notices that its position is of another log.
+#[test]
+fn a_topic_that_was_deleted_and_made_again_is_noticed_and_read_from_its_beginning() -> Result<()> {
+    const STREAM: &str = "test.kafka.anew";
+    let scratch = tempfile::tempdir()?;
+    let clusters = Clusters::start(&scratch.path().join("kafka"))?;
+    let normal = clusters.normal_bootstrap();
+    let journal = format!("kafka={normal}");
+    let mut deployment = Deployment::new(&scratch.path().join("data"), &["--no-first-stream", "--journal", &journal])?;
+    deployment.start()?;
+    deployment.create_stream(&json!({"id": STREAM, "limits": {"checkpoint_ms": 500}}))?;
+    let mut load = Load::default();
+    load.post(producer(STREAM, 3_000), deployment.http);
+    wait_delivered(&deployment, STREAM, 0, 3_000)?;
+
+    let answer = deployment.api("GET", &format!("/api/v1/streams/{STREAM}"), None)?.json()?;
+    let incarnation = answer["incarnation"].as_str().context("no incarnation")?.to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let cluster = kafka::Cluster::new(&normal)?;
+        kafka::topics::delete(&cluster, &format!("{STREAM}.{incarnation}")).await
+    })?;
+
+    load.post(Producer { number: 2, ..producer(STREAM, 3_000) }, deployment.http);
+    wait_delivered(&deployment, STREAM, 0, 6_000)?;
+    load.end()?;
+    let mut oracle = load.oracle();
+    for file in parquet_rows::published(&deployment.out(STREAM))? {
+        parquet_rows::each_text(&file, "line", |line| oracle.saw(STREAM, line))?;
+    }
+    oracle.verdict().exactly_once(6_000)?;
+    let ledger = deployment.ledger(STREAM)?;
+    let failure = ledger.pointer("/legs/0/failure").and_then(Value::as_str).unwrap_or_default();
+    ensure!(failure.contains("made again"), "nobody was told: {ledger}");
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_converted_is_kept_with_its_cause_in_files_and_in_a_topic() -> Result<()> {
     const STREAM: &str = "test.kafka.poison";
