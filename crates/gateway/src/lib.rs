@@ -57,8 +57,7 @@ pub async fn serve(
     config: ConfigWatch,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let connect = |_| journal::AnyJournal::connect(&settings.journal_addr);
-    let writers = (0..settings.producers).map(connect).collect::<Result<Vec<_>, _>>()?;
+    let writers = journal::any::producers(&settings.journal_addr, settings.producers)?;
     serve_with(settings, writers, http, grpc, config, shutdown).await
 }
 

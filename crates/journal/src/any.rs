@@ -36,6 +36,18 @@ impl AnyJournal {
     }
 }
 
+/// Producers (N) for the journal at `address`, each with connections and bounds of its own.
+pub fn producers(address: &str, count: usize) -> Result<Vec<AnyJournal>, AddressError> {
+    let first = AnyJournal::connect(address)?;
+    let another = |_| match &first {
+        AnyJournal::Embedded(_) => AnyJournal::connect(address),
+        // What is known of the topics is known to all.
+        #[cfg(feature = "kafka")]
+        AnyJournal::Kafka(journal) => Ok(AnyJournal::Kafka(journal.another())),
+    };
+    (0..count).map(another).collect()
+}
+
 macro_rules! whichever {
     ($self:ident, $journal:ident => $call:expr) => {
         match $self {

@@ -148,6 +148,8 @@ impl Cluster {
     /// topic that the cluster does not have is no error here.
     pub async fn refresh(&self, topics: &[String]) -> Result<(), KafkaError> {
         let began = Instant::now();
+        // Said before the turn comes, so that the call of whoever is before us asks for these too.
+        self.known().asked.extend(topics.iter().cloned());
         let mut last = self.shared.refreshing.lock().await;
         let is_there = |topic: &String| self.known().topics.get(topic).is_some_and(|known| known.as_of > began);
         if topics.iter().all(is_there) {
@@ -168,8 +170,7 @@ impl Cluster {
     }
 
     fn due(&self, topics: &[String]) -> Vec<String> {
-        let mut known = self.known();
-        known.asked.extend(topics.iter().cloned());
+        let known = self.known();
         let is_old = |topic: &String| known.topics.get(topic).is_none_or(|known| known.as_of.elapsed() > AGE_MAX / 2);
         let others = known.asked.iter().filter(|topic| is_old(topic) && !topics.contains(topic));
         topics.iter().chain(others).cloned().collect()

@@ -47,6 +47,13 @@ impl KafkaJournal {
         Ok(Self { clusters: clusters.iter().map(cluster).collect::<Result<_, KafkaError>>()? })
     }
 
+    /// The same clusters with connections and bounds of their own for what is appended: another producer.
+    pub fn another(&self) -> Self {
+        let with_producer =
+            |(cluster, _): &(Cluster, Producer)| (cluster.clone(), Producer::new(cluster.clone(), PRODUCE));
+        Self { clusters: self.clusters.iter().map(with_producer).collect() }
+    }
+
     fn cluster(&self, place: Place) -> Result<&(Cluster, Producer), Refusal> {
         let none =
             || Refusal::new(RefusalReason::Unavailable, "journal", format!("there is no cluster {}", place.cluster));
