@@ -130,7 +130,7 @@ impl Cluster {
     async fn refresh_brokers(&self) -> Result<(), KafkaError> {
         let asked = MetadataRequest::default().with_topics(Some(Vec::new())).with_allow_auto_topic_creation(false);
         let answer = self.ask_anybody(&asked, METADATA).await?;
-        self.learn(&[], answer);
+        self.learn(&BTreeSet::new(), answer);
         Ok(())
     }
 
@@ -169,14 +169,13 @@ impl Cluster {
         Ok(())
     }
 
-    fn due(&self, topics: &[String]) -> Vec<String> {
+    fn due(&self, topics: &[String]) -> BTreeSet<String> {
         let known = self.known();
-        let is_old = |topic: &String| known.topics.get(topic).is_none_or(|known| known.as_of.elapsed() > AGE_MAX / 2);
-        let others = known.asked.iter().filter(|topic| is_old(topic) && !topics.contains(topic));
-        topics.iter().chain(others).cloned().collect()
+        let is_old = |topic: &&String| known.topics.get(*topic).is_none_or(|known| known.as_of.elapsed() > AGE_MAX / 2);
+        topics.iter().chain(known.asked.iter().filter(is_old)).cloned().collect()
     }
 
-    fn learn(&self, asked: &[String], answer: MetadataResponse) {
+    fn learn(&self, asked: &BTreeSet<String>, answer: MetadataResponse) {
         let mut known = self.known();
         asked.iter().for_each(|topic| drop(known.topics.remove(topic)));
         let address = |host: &str, port: i32| format!("{host}:{port}");

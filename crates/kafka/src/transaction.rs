@@ -24,7 +24,6 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::batch::{BatchWriter, Stamp};
-use crate::call::Call;
 use crate::cluster::{ANSWER, Cluster, name};
 use crate::connection::Connection;
 use crate::error::KafkaError;
@@ -254,7 +253,6 @@ impl TransactionalProducer {
             .with_timeout_ms(self.settings.step_within.as_millis() as i32)
             .with_topic_data(topics.into_iter().map(topic).collect());
         let version = connection.version::<ProduceRequest>()?.min(PRODUCE_VERSION_MAX);
-        debug_assert!(version <= ProduceRequest::NEWEST);
         let answer = connection.call_at(&request, version, self.settings.step_within).await?;
         let mut outcomes = Vec::with_capacity(batches.len());
         for topic in answer.responses {

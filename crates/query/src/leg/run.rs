@@ -173,7 +173,10 @@ impl Leg {
         let progress = self.places.entry(place).or_default();
         progress.start = progress.start.max(chunk.start_offset);
         progress.end = progress.end.max(Some(chunk.end_offset));
-        progress.log = chunk.log;
+        if chunk.log != 0 {
+            // A held reader tells the bounds only.
+            progress.log = chunk.log;
+        }
         let from = progress.offset;
         let mut entries = chunk.entries;
         entries.retain(|entry| entry.end_offset() > from);

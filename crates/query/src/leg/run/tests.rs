@@ -240,6 +240,7 @@ fn a_log_made_anew_is_read_from_its_beginning_and_remembered() {
     };
     let mut first = leg(&disk, &mailbox).unwrap();
     first.take(chunk(&entries[..3], 5, false)).unwrap();
+    first.take(chunk(&[], 0, false)).unwrap();
     first.commit().unwrap();
     assert_eq!(first.positions()[0].log, 5);
     drop(first);
