@@ -280,7 +280,9 @@ async fn what_is_in_flight_is_finished_at_shutdown() {
     until("in flight", || journal.order().len() == 1).await;
     let http_at = gateway.http;
     let release = async {
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
         while tokio::net::TcpStream::connect(http_at).await.is_ok() {
+            assert!(tokio::time::Instant::now() < deadline, "never: the door is closed");
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
         journal.hold(&[]);
