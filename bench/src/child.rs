@@ -1,6 +1,7 @@
 //! What runs in child processes: the real roles and the limits, each told by one JSON argument. A child writes `ready`
 //! and its addresses on one line of standard output, works until it is killed, and dies with its parent.
 
+use std::collections::HashMap;
 use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use journal::JournalClient;
+use journal::AnyJournal;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ pub enum Order {
     Admin {
         /// Its folder.
         dir: PathBuf,
+        /// The journal whose topics it makes, if that is Kafka.
+        journal: Option<String>,
     },
     /// The journal.
     Journal {
@@ -71,15 +74,35 @@ pub enum Order {
         /// Who acknowledges.
         sink: SocketAddr,
     },
-    /// The limit of the HTTP door.
-    LimitHttp {
-        /// The bare log.
-        file: PathBuf,
+    /// The limit of a gateway and its journal.
+    LimitDoor {
+        /// Which door.
+        door: Door,
+        /// Where it appends.
+        to: LimitLog,
     },
-    /// The limit of the gRPC door.
-    LimitGrpc {
-        /// The bare log.
-        file: PathBuf,
+}
+
+/// A door of a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Door {
+    /// HTTP, newline-delimited.
+    Http,
+    /// gRPC, as agents come.
+    Grpc,
+}
+
+/// Where the limit of a door appends.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum LimitLog {
+    /// To the bare log in this file.
+    File(PathBuf),
+    /// To Kafka.
+    Kafka {
+        /// Its `bootstrap.servers`.
+        bootstrap: String,
+        /// Topics by their streams.
+        topics: HashMap<String, Arc<str>>,
     },
 }
 
@@ -99,7 +122,7 @@ pub fn start_logs() {
 
 async fn obey(order: Order) -> Result<()> {
     match order {
-        Order::Admin { dir } => admin(dir).await,
+        Order::Admin { dir, journal } => admin(dir, journal).await,
         Order::Journal { dir, admin } => journal(dir, &admin).await,
         Order::Gateway { dir, journal, admin } => gateway(&dir, journal, &admin).await,
         Order::Query { dir, out, journal, admin, checkpoint } => query(&dir, out, &journal, &admin, checkpoint).await,
@@ -109,25 +132,26 @@ async fn obey(order: Order) -> Result<()> {
             tokio::task::block_in_place(|| limit::agent::send_file(&file, sink))?;
             pending().await
         }
-        Order::LimitHttp { file } => {
-            let log = limit::log::BareLog::create(&file)?;
-            let (listener, at) = listen().await?;
-            ready(&[at]);
-            limit::door::http(listener, log).await
-        }
-        Order::LimitGrpc { file } => {
-            let log = limit::log::BareLog::create(&file)?;
-            let (listener, at) = listen().await?;
-            ready(&[at]);
-            limit::door::grpc(listener, log).await
+        Order::LimitDoor { door, to: LimitLog::File(file) } => open(door, limit::log::BareLog::create(&file)?).await,
+        Order::LimitDoor { door, to: LimitLog::Kafka { bootstrap, topics } } => {
+            open(door, limit::kafka::BareKafka::new(&bootstrap, topics)?).await
         }
     }
 }
 
-async fn admin(dir: PathBuf) -> Result<()> {
+async fn open(door: Door, log: impl limit::door::Append) -> Result<()> {
+    let (listener, at) = listen().await?;
+    ready(&[at]);
+    match door {
+        Door::Http => limit::door::http(listener, log).await,
+        Door::Grpc => limit::door::grpc(listener, log).await,
+    }
+}
+
+async fn admin(dir: PathBuf, journal_addr: Option<String>) -> Result<()> {
     let (listener, at) = listen().await?;
     let sql_check: admin::SqlCheck = Arc::new(|_| Ok(()));
-    let settings = admin::AdminSettings { dir, journal_addr: None, sql_check, clock: Arc::new(SystemClock) };
+    let settings = admin::AdminSettings { dir, journal_addr, sql_check, clock: Arc::new(SystemClock) };
     ready(&[at]);
     Ok(admin::serve(settings, listener, pending()).await?)
 }
@@ -151,7 +175,7 @@ async fn gateway(dir: &Path, journal: String, admin: &str) -> Result<()> {
 
 async fn query(dir: &Path, out_root: PathBuf, journal: &str, admin: &str, checkpoint: Duration) -> Result<()> {
     let (disk, admin, watch) = begin(dir, admin).await?;
-    let journal = JournalClient::connect(journal)?;
+    let journal = AnyJournal::connect(journal)?;
     let settings = query::QuerySettings { journal, admin, out_root, disk, checkpoint: Some(checkpoint) };
     ready(&[]);
     query::serve(settings, watch, pending()).await;

@@ -6,6 +6,7 @@
 //! CPU nor the other side's is counted with it. There is no assertion on any time.
 
 mod load;
+mod pace;
 mod measure;
 mod child;
 mod stage;
@@ -26,7 +27,7 @@ use crate::report::Report;
 #[derive(Parser)]
 #[command(name = "bench")]
 struct Args {
-    /// Cases: agent, gateway, query, delay. Default: all of them.
+    /// Cases: agent, gateway, query, delay; lanes, on Kafka. Default: all of them.
     names: Vec<String>,
     /// Few records and one round: shows that the cases run; the figures are rough.
     #[arg(long)]

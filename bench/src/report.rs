@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::case::Plan;
 use crate::load::CONNECTIONS;
 use crate::measure::{self, Pair, Sample, Spread, spread};
+use crate::pace::Paced;
 
 /// How long the machine is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -19,6 +20,22 @@ pub struct Report {
     machine: String,
     pairs: Vec<(&'static str, usize, Pair)>,
     delays: Option<Delays>,
+    laned: Vec<Laned>,
+}
+
+/// Many streams at a given rate.
+#[derive(Debug)]
+pub struct Laned {
+    /// Limit or ours.
+    pub side: &'static str,
+    /// Streams.
+    pub streams: usize,
+    /// How the load went.
+    pub paced: Paced,
+    /// CPU of the door and what is behind it.
+    pub cpu: Duration,
+    /// CPU of the brokers.
+    pub brokers_cpu: Duration,
 }
 
 /// Delays at half load; each a median and a 99th percentile in ms.
@@ -55,7 +72,7 @@ impl Report {
             plan.rounds,
             plan.bytes / 1_000_000
         );
-        Ok(Self { machine, pairs: Vec::new(), delays: None })
+        Ok(Self { machine, pairs: Vec::new(), delays: None, laned: Vec::new() })
     }
 
     /// Adds a case.
@@ -66,6 +83,12 @@ impl Report {
     /// Adds the delays.
     pub fn add_delays(&mut self, delays: Delays) {
         self.delays = Some(delays);
+    }
+
+    /// Adds a run with many streams.
+    pub fn add_laned(&mut self, laned: Laned) {
+        eprintln!("   {laned}");
+        self.laned.push(laned);
     }
 
     fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,10 +148,37 @@ impl fmt::Display for Report {
             self.write_parts(f)?;
             writeln!(f, "\nGateway: {CONNECTIONS} connections, one request of about 100 kB under way on each.")?;
         }
-        match &self.delays {
-            Some(delays) => write!(f, "{delays}"),
-            None => Ok(()),
+        if let Some(delays) = &self.delays {
+            write!(f, "{delays}")?;
         }
+        if !self.laned.is_empty() {
+            writeln!(
+                f,
+                "\n| side | streams | requests/s | refused | p50 ms | p99 ms | most ms | ms CPU a request | brokers' |"
+            )?;
+            writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
+        }
+        self.laned.iter().try_for_each(|laned| writeln!(f, "{laned}"))
+    }
+}
+
+impl fmt::Display for Laned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { side, streams, paced, cpu, brokers_cpu } = self;
+        let answered = paced.delays_us.len() as f64;
+        let per_second = answered / paced.wall.as_secs_f64();
+        let ms = |percent| measure::percentile(&paced.delays_us, percent) as f64 / 1e3;
+        let each = |cpu: &Duration| cpu.as_secs_f64() * 1e3 / answered;
+        write!(
+            f,
+            "| {side} | {streams} | {per_second:.0} | {} | {:.1} | {:.1} | {:.1} | {:.3} | {:.3} |",
+            paced.refused,
+            ms(50),
+            ms(99),
+            ms(100),
+            each(cpu),
+            each(brokers_cpu)
+        )
     }
 }
 
@@ -167,7 +217,7 @@ mod tests {
             parts: vec![("gateway", Duration::from_secs(seconds))],
         };
         let pair = Pair { limit: vec![sample(1)], ours: vec![sample(2), sample(4), sample(3)] };
-        let mut report = Report { machine: String::new(), pairs: Vec::new(), delays: None };
+        let mut report = Report { machine: String::new(), pairs: Vec::new(), delays: None, laned: Vec::new() };
         report.add("some case", 200, pair);
         let text = report.to_string();
         assert!(text.contains("| some case | 200 B | 100 | 100 | 3.00 (2.00-4.00) | 1.00 | 3.0 |"), "{text}");

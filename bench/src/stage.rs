@@ -72,8 +72,13 @@ pub struct Stage {
 impl Stage {
     /// A stage in a new folder below `dir`.
     pub async fn new(dir: &Path) -> Result<Self> {
+        Self::on(dir, None).await
+    }
+
+    /// The same with a journal that is already there: Kafka, in whose clusters admin makes the topics.
+    pub async fn on(dir: &Path, journal: Option<String>) -> Result<Self> {
         let scratch = tempfile::tempdir_in(dir).with_context(|| format!("cannot write {}", dir.display()))?;
-        let child = Child::start(&Order::Admin { dir: scratch.path().join("admin") }).await?;
+        let child = Child::start(&Order::Admin { dir: scratch.path().join("admin"), journal }).await?;
         let admin_url = format!("http://{}", child.address(0)?);
         Ok(Self { scratch, admin: AdminClient::new(&admin_url), admin_url, _admin: child })
     }
@@ -99,15 +104,13 @@ impl Stage {
         Child::start(&Order::Journal { dir: self.path("journal"), admin: self.admin_url() }).await
     }
 
-    /// Starts a gateway before `journal`.
-    pub async fn gateway(&self, journal: &Child) -> Result<Child> {
-        let journal = journal.address(0)?.to_string();
+    /// Starts a gateway before `journal`, an address as text.
+    pub async fn gateway(&self, journal: String) -> Result<Child> {
         Child::start(&Order::Gateway { dir: self.path("gateway"), journal, admin: self.admin_url() }).await
     }
 
-    /// Starts the jobs behind `journal`.
-    pub async fn query(&self, journal: &Child, checkpoint: Duration) -> Result<Child> {
-        let journal = journal.address(0)?.to_string();
+    /// Starts the jobs behind `journal`, an address as text.
+    pub async fn query(&self, journal: String, checkpoint: Duration) -> Result<Child> {
         let (dir, out) = (self.path("query"), self.path("out"));
         Child::start(&Order::Query { dir, out, journal, admin: self.admin_url(), checkpoint }).await
     }

@@ -53,8 +53,8 @@ pub async fn run(plan: &Plan, report: &mut Report) -> Result<()> {
         configs.push(stage.create(&spec).await?);
     }
     let journal = stage.journal().await?;
-    let gateway = stage.gateway(&journal).await?;
-    let _query = stage.query(&journal, CHECKPOINT_UP).await?;
+    let gateway = stage.gateway(journal.address(0)?.to_string()).await?;
+    let _query = stage.query(journal.address(0)?.to_string(), CHECKPOINT_UP).await?;
     let out = |config: &StreamConfig| stage.path("out").join(config.spec.id.as_str()).join("files");
 
     let began = SystemClock.now_ms();

@@ -10,7 +10,7 @@ use stream::config::{StreamConfig, StreamSpec};
 use stream::{Batch, Incarnation};
 
 use super::Plan;
-use crate::child::Order;
+use crate::child::{Door, LimitLog, Order};
 use crate::load;
 use crate::measure::{Sample, alternate};
 use crate::report::Report;
@@ -20,12 +20,6 @@ use crate::stage::{Child, Stage};
 const SETTLED: Duration = Duration::from_secs(10);
 /// Children that use less than a tenth of a core for so long are done.
 const QUIET: Duration = Duration::from_millis(500);
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Door {
-    Http,
-    Grpc,
-}
 
 /// Runs the case for records of `size` bytes.
 pub async fn run(plan: &Plan, size: usize, report: &mut Report) -> Result<()> {
@@ -45,10 +39,7 @@ pub async fn run(plan: &Plan, size: usize, report: &mut Report) -> Result<()> {
 async fn limit(plan: &Plan, door: Door, size: usize, groups: &[Vec<u8>]) -> Result<Sample> {
     let scratch = tempfile::tempdir_in(&plan.dir)?;
     let file = scratch.path().join("bare.log");
-    let child = match door {
-        Door::Http => Child::start(&Order::LimitHttp { file }).await?,
-        Door::Grpc => Child::start(&Order::LimitGrpc { file }).await?,
-    };
+    let child = Child::start(&Order::LimitDoor { door, to: LimitLog::File(file) }).await?;
     let spec = StreamSpec::new("bench.gateway.limit".parse()?);
     let config = StreamConfig { incarnation: Incarnation(1), version: 1, spec };
     let children = [("door and log", &child)];
@@ -59,7 +50,7 @@ async fn ours(plan: &Plan, door: Door, size: usize, groups: &[Vec<u8>]) -> Resul
     let stage = Stage::new(&plan.dir).await?;
     let config = stage.create(&StreamSpec::new("bench.gateway.door".parse()?)).await?;
     let journal = stage.journal().await?;
-    let gateway = stage.gateway(&journal).await?;
+    let gateway = stage.gateway(journal.address(0)?.to_string()).await?;
     let address = gateway.address(match door {
         Door::Http => 0,
         Door::Grpc => 1,

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod gateway;
 pub mod query;
 pub mod delay;
+pub mod lanes;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::load::SIZES;
 use crate::report::Report;
 
 /// The cases in the order in which they run.
-pub const NAMES: [&str; 4] = ["agent", "gateway", "query", "delay"];
+pub const NAMES: [&str; 5] = ["agent", "gateway", "query", "delay", "lanes"];
 
 /// How much is done.
 pub struct Plan {
@@ -59,6 +60,9 @@ pub async fn run(plan: &Plan, is_wanted: &impl Fn(&str) -> bool, report: &mut Re
     }
     if is_wanted("delay") {
         delay::run(plan, report).await.context("case delay")?;
+    }
+    if is_wanted("lanes") {
+        lanes::run(plan, report).await.context("case lanes")?;
     }
     Ok(())
 }

@@ -154,7 +154,9 @@ impl Leg {
         let fates = std::mem::take(&mut self.fates);
         let delivered_bytes = std::mem::take(&mut self.delivered_bytes);
         let horizon_minutes = self.taken.horizon_minutes();
-        self.sink.commit(&Commit { positions, sources, forgotten, horizon_minutes, fates, delivered_bytes })?;
+        let commit =
+            Commit { positions, sources, forgotten, horizon_minutes, fates, delivered_bytes, ..Commit::default() };
+        self.sink.commit(&commit)?;
         self.all.add(&fates);
         Ok(())
     }

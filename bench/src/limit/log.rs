@@ -10,6 +10,8 @@ use bytes::Bytes;
 use stream::frame;
 use tokio::sync::{mpsc, oneshot};
 
+use super::door::{self, Received};
+
 /// Appends that wait for the next commit.
 const WAITING_MAX: usize = 1024;
 
@@ -36,11 +38,12 @@ impl BareLog {
         });
         Ok(Self { appends })
     }
+}
 
-    /// Appends; returns once it is durable.
-    pub async fn append(&self, bytes: Bytes) -> Result<()> {
+impl door::Append for BareLog {
+    async fn append(&self, received: Received) -> Result<()> {
         let (durable, is_durable) = oneshot::channel();
-        self.appends.send(Append { bytes, durable }).await.context("the bare log has ended")?;
+        self.appends.send(Append { bytes: received.bodies, durable }).await.context("the bare log has ended")?;
         is_durable.await.context("the bare log has ended")
     }
 }

@@ -4,4 +4,5 @@
 pub mod agent;
 pub mod log;
 pub mod door;
+pub mod kafka;
 pub mod query;

@@ -13,6 +13,7 @@ pub mod batch;
 pub mod call;
 pub mod connection;
 pub mod cluster;
+pub mod pulse;
 pub mod produce;
 pub mod fetch;
 pub mod offsets;

@@ -20,13 +20,14 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use stream::retry::Backoff;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::warn;
 
 use crate::batch::BatchWriter;
 use crate::cluster::{Cluster, TopicId, name};
 use crate::connection::Connection;
 use crate::error::KafkaError;
+use crate::pulse::Pulse;
 
 /// Requests under way on one connection: one at the broker, one on its way.
 const REQUESTS_MAX: usize = 2;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub ack_timeout: Duration,
     /// The same for a partition that has made it wait before.
     pub penalty_ack_timeout: Duration,
+    /// What is handed over waits so long at most for others to go with; see [`crate::pulse`].
+    pub linger_max: Duration,
 }
 
 /// Records to append, laid out only when their request is made.
@@ -87,6 +90,7 @@ struct HandOver {
     partition: i32,
     topic_id: TopicId,
     records: Box<dyn Records>,
+    due: Instant,
     reply: oneshot::Sender<Outcome>,
     room: OwnedSemaphorePermit,
 }
@@ -104,13 +108,21 @@ pub struct Producer {
     settings: Settings,
     room: Arc<Semaphore>,
     brokers: Arc<Mutex<HashMap<String, mpsc::Sender<HandOver>>>>,
+    /// By broker; siblings share them.
+    pulses: Arc<Mutex<HashMap<String, Arc<Pulse>>>>,
 }
 
 impl Producer {
     /// A producer for `cluster`. It connects when it is first used.
     pub fn new(cluster: Cluster, settings: Settings) -> Self {
         let room = Arc::new(Semaphore::new(settings.outstanding_bytes_max));
-        Self { cluster, settings, room, brokers: Arc::default() }
+        Self { cluster, settings, room, brokers: Arc::default(), pulses: Arc::default() }
+    }
+
+    /// Another producer with connections and a bound of its own, that sends when this one does.
+    pub fn sibling(&self) -> Self {
+        let pulses = Arc::clone(&self.pulses);
+        Self { pulses, ..Self::new(self.cluster.clone(), self.settings) }
     }
 
     /// Appends `records` to a partition, and returns when all in-sync replicas have them or they are refused. After an
@@ -129,10 +141,21 @@ impl Producer {
         let leader = self.cluster.leader(topic, partition).await?;
         let room = Arc::clone(&self.room).acquire_many_owned(bytes as u32).await.map_err(|_| KafkaError::Closed)?;
         let (reply, answer) = oneshot::channel();
+        let due = self.pulse(&leader.address).due(Instant::now());
         let hand_over =
-            HandOver { topic: Arc::clone(topic), partition, topic_id: leader.topic_id, records, reply, room };
+            HandOver { topic: Arc::clone(topic), partition, topic_id: leader.topic_id, records, due, reply, room };
         self.broker(&leader.address).send(hand_over).await.map_err(|_| KafkaError::Closed)?;
         answer.await.map_err(|_| KafkaError::Closed)?
+    }
+
+    fn pulse(&self, address: &str) -> Arc<Pulse> {
+        let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pulse) = pulses.get(address) {
+            return Arc::clone(pulse);
+        }
+        let pulse = Arc::new(Pulse::new(self.settings.linger_max));
+        pulses.insert(address.to_owned(), Arc::clone(&pulse));
+        pulse
     }
 
     fn broker(&self, address: &str) -> mpsc::Sender<HandOver> {
@@ -190,10 +213,15 @@ struct Waiting {
     partitions: HashMap<(Arc<str>, i32), VecDeque<HandOver>>,
     /// Partitions with something waiting, in the order of their turns.
     turns: VecDeque<(Arc<str>, i32)>,
+    bytes: usize,
+    /// When the first of it should be sent.
+    due: Option<Instant>,
 }
 
 impl Waiting {
     fn push(&mut self, hand_over: HandOver) {
+        self.bytes += hand_over.bytes();
+        self.due = Some(self.due.map_or(hand_over.due, |due| due.min(hand_over.due)));
         let place = (Arc::clone(&hand_over.topic), hand_over.partition);
         let queue = self.partitions.entry(place.clone()).or_default();
         if queue.is_empty() {
@@ -202,8 +230,9 @@ impl Waiting {
         queue.push_back(hand_over);
     }
 
-    fn is_empty(&self) -> bool {
-        self.turns.is_empty()
+    /// Whether a request is to be made now: its moment has come, or it is full.
+    fn is_due(&self, now: Instant) -> bool {
+        self.bytes >= REQUEST_BYTES_MAX || self.due.is_some_and(|due| due <= now)
     }
 
     /// What goes into the next request: of each partition in turn one batch, so that a flood delays the others by one.
@@ -216,7 +245,9 @@ impl Waiting {
             let Some(place) = self.turns.pop_front() else { break };
             let Some(queue) = self.partitions.get_mut(&place) else { continue };
             let turn = take_batch(queue);
-            bytes += turn.iter().map(HandOver::bytes).sum::<usize>();
+            let turn_bytes = turn.iter().map(HandOver::bytes).sum::<usize>();
+            bytes += turn_bytes;
+            self.bytes -= turn_bytes;
             taken.push(turn);
             if queue.is_empty() {
                 self.partitions.remove(&place);
@@ -224,11 +255,15 @@ impl Waiting {
                 self.turns.push_back(place);
             }
         }
+        if self.turns.is_empty() {
+            self.due = None;
+        }
         taken
     }
 
     fn refuse(&mut self, error: &KafkaError) {
         self.turns.clear();
+        (self.bytes, self.due) = (0, None);
         let all = self.partitions.drain().flat_map(|(_, queue)| queue);
         all.for_each(|hand_over| drop(hand_over.reply.send(Err(error.clone()))));
     }
@@ -285,11 +320,11 @@ impl Lane {
         let mut under_way: JoinSet<Result<(), KafkaError>> = JoinSet::new();
         let mut is_open = true;
         loop {
-            while under_way.len() < REQUESTS_MAX && !self.waiting.is_empty() {
+            while under_way.len() < REQUESTS_MAX && self.waiting.is_due(Instant::now()) {
                 let request = Request::of(self.waiting.take());
                 under_way.spawn(request.send(connection.clone(), self.ack_timeout, self.timed_out.clone()));
             }
-            if !is_open && under_way.is_empty() {
+            if !is_open && under_way.is_empty() && self.waiting.due.is_none() {
                 return None;
             }
             tokio::select! {
@@ -307,6 +342,8 @@ impl Lane {
                     }
                     None => is_open = false,
                 },
+                () = sleep_until(self.waiting.due.unwrap_or_else(Instant::now)),
+                    if self.waiting.due.is_some() && under_way.len() < REQUESTS_MAX => {}
             }
         }
     }

@@ -23,6 +23,8 @@ pub const QUEUE_BYTES_FLOOR: usize = 2 * MIB;
 pub const PRODUCERS_PER_QUEUE: usize = 2;
 /// Producers of a gateway (N), each a writer with its own outstanding bytes.
 pub const PRODUCERS: usize = 8;
+/// How long a batch waits for others to go to a Kafka broker with, where many come (decision 0008).
+pub const PRODUCER_LINGER_MAX: Duration = Duration::from_millis(16);
 /// What one producer may have outstanding: about 30 ms of a fast disk.
 pub const PRODUCER_OUTSTANDING_BYTES_MAX: usize = 4 * MIB;
 /// How long producers and queues stay bound.

@@ -44,7 +44,15 @@ impl Clusters {
     /// Starts both in `dir` and waits until every broker answers and knows its whole cluster. What an earlier start
     /// left in `dir` is taken over.
     pub fn start(dir: &Path) -> Result<Self> {
-        let software = Software::find()?;
+        Self::start_with(Software::find()?, dir)
+    }
+
+    /// The same with nodes that have memory enough for delays to be measured.
+    pub fn start_steady(dir: &Path) -> Result<Self> {
+        Self::start_with(Software::find()?.steady(), dir)
+    }
+
+    fn start_with(software: Software, dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let dir = fs::canonicalize(dir)?;
         let nodes: Result<_> = PLANS.into_iter().map(|plan| Node::new(plan, &dir)).collect();
@@ -71,6 +79,11 @@ impl Clusters {
     /// The names of all nodes, the controller's included.
     pub fn node_names(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.name.clone()).collect()
+    }
+
+    /// The process ids of the brokers of the normal cluster that run.
+    pub fn normal_pids(&self) -> Vec<u32> {
+        self.brokers_of(NORMAL).filter_map(|node| Some(node.pid().ok()? as u32)).collect()
     }
 
     /// The ids of the brokers that live, as this broker sees it. Fails if it does not answer.

@@ -264,7 +264,8 @@ impl Node {
         Ok(status)
     }
 
-    fn pid(&self) -> Result<i32> {
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Result<i32> {
         Ok(self.child.as_ref().with_context(|| format!("{} does not run", self.name))?.id() as i32)
     }
 

@@ -11,15 +11,19 @@ use anyhow::{Result, ensure};
 
 /// Where `cargo xtask services fetch kafka` puts the jars; the version is that of `xtask/kafka/pom.xml`.
 const LIBS: &str = "../target/services/kafka-4.3.1";
-/// Small, and quick to start: the nodes share two cores with what is tested.
-const JVM: [&str; 5] =
-    ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"];
+/// Small: the nodes share the machine with what is tested.
+const SMALL: [&str; 3] = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC"];
+/// As Kafka's own scripts start a broker: in a small heap each full collection is a tenth of a second without an answer.
+const STEADY: [&str; 4] = ["-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"];
+/// Quick to start: the second compiler takes a broker's whole first minute.
+const JVM: [&str; 2] = ["-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"];
 
 /// What runs a node.
 #[derive(Clone)]
 pub struct Software {
     java: PathBuf,
     libs: PathBuf,
+    memory: &'static [&'static str],
 }
 
 impl Software {
@@ -33,14 +37,19 @@ impl Software {
             libs.display()
         );
         let java = std::env::var_os("ISOLANE_JAVA").unwrap_or_else(|| "java".into()).into();
-        Ok(Self { java, libs })
+        Ok(Self { java, libs, memory: &SMALL })
+    }
+
+    /// The same with the memory that a broker has where delays are measured.
+    pub fn steady(self) -> Self {
+        Self { memory: &STEADY, ..self }
     }
 
     /// A class's `main` in a JVM that dies with this process, in a process group of its own: Ctrl-C at a terminal is
     /// for us, who then end the nodes.
     pub fn command(&self, class: &str) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.java).args(JVM);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.java).args(self.memory).args(JVM);
         command.arg(format!("-Dlog4j2.configurationFile={}", self.libs.join("log4j2.properties").display()));
         command.arg("-cp").arg(self.libs.join("*")).arg(class).process_group(0);
         command

@@ -28,6 +28,7 @@ const PRODUCE: Settings = Settings {
     outstanding_bytes_max: limits::PRODUCER_OUTSTANDING_BYTES_MAX,
     ack_timeout: std::time::Duration::from_millis(1_000),
     penalty_ack_timeout: limits::BATCH_DEADLINE,
+    linger_max: limits::PRODUCER_LINGER_MAX,
 };
 
 /// Kafka's clusters. Clones share connections and bounds, so N producers are N of these.
@@ -49,9 +50,8 @@ impl KafkaJournal {
 
     /// The same clusters with connections and bounds of their own for what is appended: another producer.
     pub fn another(&self) -> Self {
-        let with_producer =
-            |(cluster, _): &(Cluster, Producer)| (cluster.clone(), Producer::new(cluster.clone(), PRODUCE));
-        Self { clusters: self.clusters.iter().map(with_producer).collect() }
+        let sibling = |(cluster, producer): &(Cluster, Producer)| (cluster.clone(), producer.sibling());
+        Self { clusters: self.clusters.iter().map(sibling).collect() }
     }
 
     fn cluster(&self, place: Place) -> Result<&(Cluster, Producer), Refusal> {

@@ -1,0 +1,106 @@
+//! Lanes: many streams on one Kafka cluster from one gateway, each with a topic of its own and little to say. What counts
+//! is how long a request takes from its moment to its acknowledgement, beside the same door in front of a bare producer,
+//! at rates up to what the brokers on this machine bear.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use harness::http::Client;
+use harness::kafka::Clusters;
+use harness::poll;
+use stream::clock::{Clock, SystemClock};
+use stream::config::{StreamConfig, StreamSpec};
+
+use super::Plan;
+use crate::child::{Door, LimitLog, Order};
+use crate::load::Lines;
+use crate::measure;
+use crate::pace::{self, Paced};
+use crate::report::{Laned, Report};
+use crate::stage::{Child, Stage};
+
+/// Streams.
+const STREAMS: usize = 500;
+/// Requests a second over all streams. The first is not shown: brokers need a while to get warm.
+const RATES: [f64; 4] = [100.0, 100.0, 250.0, 500.0];
+/// Records of one request, and their bytes.
+const RECORDS: usize = 10;
+const RECORD_BYTES: usize = 200;
+/// Clients: more than ever wait at a time.
+const CONNECTIONS: usize = 64;
+/// How long topics may take to be made.
+const TOPICS_WITHIN: Duration = Duration::from_secs(300);
+
+/// Runs the case.
+pub async fn run(plan: &Plan, report: &mut Report) -> Result<()> {
+    eprintln!("== lanes, {STREAMS} streams");
+    let scratch = tempfile::tempdir_in(&plan.dir)?;
+    let clusters = tokio::task::block_in_place(|| Clusters::start_steady(scratch.path()))?;
+    let journal = format!("kafka={}", clusters.normal_bootstrap());
+    let stage = Stage::on(&plan.dir, Some(journal.clone())).await?;
+    let mut configs = Vec::new();
+    for number in 0..STREAMS {
+        configs.push(stage.create(&StreamSpec::new(format!("bench.lanes.s{number}").parse()?)).await?);
+    }
+    let gateway = stage.gateway(journal).await?;
+    tokio::task::block_in_place(|| ready(&gateway, &configs))?;
+    let limit = limit(&clusters, &configs).await?;
+    for (number, per_second) in RATES.into_iter().enumerate() {
+        for (side, child) in [("limit", &limit), ("ours", &gateway)] {
+            let (before, brokers) = (child.cpu()?, brokers_cpu(&clusters)?);
+            let paced = offer(plan, child, &configs, per_second)?;
+            let cpu = child.cpu()?.saturating_sub(before);
+            let brokers_cpu = brokers_cpu(&clusters)?.saturating_sub(brokers);
+            if number > 0 {
+                report.add_laned(Laned { side, streams: STREAMS, paced, cpu, brokers_cpu });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The door in front of a bare producer.
+async fn limit(clusters: &Clusters, configs: &[StreamConfig]) -> Result<Child> {
+    let topic = |config: &StreamConfig| (config.spec.id.to_string(), config.topic_key().replace('@', ".").into());
+    let topics: HashMap<String, Arc<str>> = configs.iter().map(topic).collect();
+    let to = LimitLog::Kafka { bootstrap: clusters.normal_bootstrap(), topics };
+    Child::start(&Order::LimitDoor { door: Door::Http, to }).await
+}
+
+/// Waits until every stream takes a record.
+fn ready(gateway: &Child, configs: &[StreamConfig]) -> Result<()> {
+    let mut client = Client::new(gateway.address(0)?);
+    for config in configs {
+        poll::until(&format!("{} takes records", config.spec.id), TOPICS_WITHIN, || {
+            let answer = client.exchange("POST", &path(config), &[], b"{}\n")?;
+            ensure!(answer.status == 200, "{}", String::from_utf8_lossy(&answer.body));
+            Ok(Some(()))
+        })?;
+    }
+    Ok(())
+}
+
+fn path(config: &StreamConfig) -> String {
+    format!("/v1/streams/{}/records", config.spec.id)
+}
+
+fn offer(plan: &Plan, child: &Child, configs: &[StreamConfig], per_second: f64) -> Result<Paced> {
+    let door = child.address(0)?;
+    let paths: Vec<String> = configs.iter().map(path).collect();
+    let mut body = Vec::new();
+    let mut lines = Lines::new(RECORD_BYTES, 0);
+    (0..RECORDS).for_each(|_| lines.push(&mut body, SystemClock.now_ms()));
+    let send = |client: &mut Client, request: u64| {
+        let answer = client.exchange("POST", &paths[request as usize % paths.len()], &[], &body)?;
+        ensure!(matches!(answer.status, 200 | 429 | 503), "{}", String::from_utf8_lossy(&answer.body));
+        Ok(answer.status == 200)
+    };
+    let offer = || pace::offer(CONNECTIONS, per_second, plan.offered[1], || Ok(Client::new(door)), send);
+    tokio::task::block_in_place(offer)
+}
+
+fn brokers_cpu(clusters: &Clusters) -> Result<Duration> {
+    clusters.normal_pids().into_iter().map(measure::process_cpu).sum()
+}
