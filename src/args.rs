@@ -51,6 +51,9 @@ pub enum Command {
     Sql(Sql),
     /// Account for every record of a stream.
     Ledger(Ledger),
+    /// Records that could not be converted: list, show, take again.
+    #[command(subcommand)]
+    Quarantine(Quarantine),
 }
 
 /// `up`.
@@ -152,6 +155,8 @@ pub enum Stream {
         #[command(flatten)]
         admin: AdminUrl,
     },
+    /// Show records as they become durable, with their fates.
+    Tap(StreamTap),
     /// Delete a stream. Its files stay; created again it is another stream.
     Delete {
         /// `department.project.business`.
@@ -180,6 +185,83 @@ pub struct StreamCreate {
     /// Records are JSON objects.
     #[arg(long)]
     pub json: bool,
+    /// Where admin answers.
+    #[command(flatten)]
+    pub admin: AdminUrl,
+}
+
+/// `stream tap`.
+#[derive(ClapArgs)]
+pub struct StreamTap {
+    /// `department.project.business`.
+    pub id: String,
+    /// From the oldest record that the journal keeps; else from now on.
+    #[arg(long)]
+    pub from_start: bool,
+    /// Show a record only when every leg has committed it.
+    #[arg(long)]
+    pub settled: bool,
+    /// End after so many records.
+    #[arg(long, value_name = "RECORDS")]
+    pub limit: Option<u64>,
+    /// Write a JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+    /// Where admin answers.
+    #[command(flatten)]
+    pub admin: AdminUrl,
+}
+
+/// Verbs on quarantines.
+#[derive(Subcommand)]
+#[command(after_help = "Example: mend a job, then deliver what it could not convert\n\n  \
+    isolane quarantine show sales.shop.orders --causes\n  \
+    isolane stream set sales.shop.orders sql=@mended.sql\n  \
+    isolane quarantine replay sales.shop.orders")]
+pub enum Quarantine {
+    /// How many records each leg has in quarantine, and how many were taken again.
+    List {
+        /// `department.project.business`; none: every stream that ever had any.
+        id: Option<String>,
+        /// Where admin answers.
+        #[command(flatten)]
+        admin: AdminUrl,
+    },
+    /// Show records in quarantine, oldest first, with their causes.
+    Show(QuarantineShow),
+    /// Take what is in quarantine again, after the job was mended: each record is delivered once, or set apart anew.
+    Replay {
+        /// `department.project.business`.
+        id: String,
+        /// Only this leg; else all of the stream's.
+        #[arg(long)]
+        leg: Option<String>,
+        /// Where admin answers.
+        #[command(flatten)]
+        admin: AdminUrl,
+    },
+}
+
+/// `quarantine show`.
+#[derive(ClapArgs)]
+pub struct QuarantineShow {
+    /// `department.project.business`.
+    pub id: String,
+    /// Only this leg; else all of the stream's.
+    #[arg(long)]
+    pub leg: Option<String>,
+    /// Records shown of each leg.
+    #[arg(long, default_value_t = 20, value_name = "RECORDS")]
+    pub limit: usize,
+    /// Count all records by cause instead.
+    #[arg(long)]
+    pub causes: bool,
+    /// Write a JSON object a record.
+    #[arg(long, conflicts_with = "causes")]
+    pub json: bool,
+    /// Where `up` keeps everything; for legs that write files.
+    #[arg(long, env = "ISOLANE_DATA_DIR", default_value = "isolane-data")]
+    pub data_dir: PathBuf,
     /// Where admin answers.
     #[command(flatten)]
     pub admin: AdminUrl,

@@ -39,6 +39,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Send(send) => verb::send::run(send).await.map(|()| ExitCode::SUCCESS),
         Command::Sql(sql) => verb::sql::run(sql).map(|()| ExitCode::SUCCESS),
         Command::Ledger(ledger) => verb::ledger::run(ledger).await,
+        Command::Quarantine(quarantine) => verb::quarantine::run(quarantine).await.map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -44,7 +44,7 @@ fn line(status: &admin::status::Status) -> String {
         status.streams.len(),
         sum(|stream| stream.received_records),
         sum(|stream| stream.fates.delivered),
-        sum(|stream| stream.fates.quarantined),
+        sum(|stream| stream.fates.in_quarantine()),
     );
     if missing > 0 {
         line.push_str(&format!("  MISSING {missing} bytes: see `isolane ledger`"));

@@ -109,7 +109,7 @@ fn leg_row(leg: &admin::ledger::LegBalance) -> Vec<String> {
         leg.commit,
         fates.delivered,
         fates.filtered,
-        fates.quarantined,
+        fates.in_quarantine(),
         fates.late,
         fates.doubles,
         leg.in_flight,

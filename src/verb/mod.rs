@@ -5,4 +5,26 @@ pub mod status;
 pub mod send;
 pub mod sql;
 pub mod ledger;
+pub mod quarantine;
+pub mod tap;
 pub mod table;
+
+use chrono::DateTime;
+
+/// Characters of a record's text that a line shows.
+const EXCERPT_CHARS: usize = 160;
+
+/// A moment for people, in UTC.
+fn time(ms: i64) -> String {
+    let time = DateTime::from_timestamp_millis(ms).map(|time| time.format("%Y-%m-%d %H:%M:%S%.3f").to_string());
+    time.unwrap_or_else(|| format!("{ms} ms"))
+}
+
+/// The beginning of a record's text, on one line and without what a terminal would obey.
+fn excerpt(text: &str) -> String {
+    let mut shown: String = text.chars().take(EXCERPT_CHARS).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown.chars().map(|c| if c.is_control() { '·' } else { c }).collect()
+}

@@ -40,7 +40,7 @@ fn row(stream: &admin::status::StreamStatus) -> Vec<String> {
         stream.received_records.to_string(),
         format!("{:.0}", stream.delivered_records_per_s),
         stream.fates.delivered.to_string(),
-        stream.fates.quarantined.to_string(),
+        stream.fates.in_quarantine().to_string(),
         known(stream.delay_ms_p99),
         known(stream.missing),
         stream.failure.clone().unwrap_or_default(),

@@ -20,6 +20,7 @@ pub async fn run(verb: args::Stream) -> Result<()> {
         args::Stream::List(admin) => list(&AdminClient::new(admin.admin)).await,
         args::Stream::Show { id, admin } => show(&AdminClient::new(admin.admin), &id.parse()?).await,
         args::Stream::Set { id, changes, admin } => set(&AdminClient::new(admin.admin), &id.parse()?, &changes).await,
+        args::Stream::Tap(tap) => super::tap::run(tap).await,
         args::Stream::Delete { id, admin } => delete(&AdminClient::new(admin.admin), &id.parse()?).await,
     }
 }

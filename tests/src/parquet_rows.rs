@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use arrow_array::{Array, BinaryArray, RecordBatch, StringArray};
+use arrow_array::{Array, BinaryArray, Int32Array, RecordBatch, StringArray};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// The published files under `dir`, sorted. None if the directory is not there yet.
@@ -41,6 +41,17 @@ pub fn each_text(file: &Path, column: &str, mut row: impl FnMut(&str)) -> Result
         let texts = batch.column_by_name(column).and_then(|column| column.as_any().downcast_ref::<StringArray>());
         let texts = texts.with_context(|| format!("{}: no text column {column:?}", file.display()))?;
         texts.iter().for_each(|text| row(text.unwrap_or("NULL")));
+    }
+    Ok(())
+}
+
+/// Calls `row` with the number in the INT column `column` of every row in `file` that has one.
+pub fn each_int(file: &Path, column: &str, mut row: impl FnMut(i32)) -> Result<()> {
+    for batch in batches(file)? {
+        let batch = batch.with_context(|| format!("reading {}", file.display()))?;
+        let numbers = batch.column_by_name(column).and_then(|column| column.as_any().downcast_ref::<Int32Array>());
+        let numbers = numbers.with_context(|| format!("{}: no INT column {column:?}", file.display()))?;
+        numbers.iter().flatten().for_each(&mut row);
     }
     Ok(())
 }

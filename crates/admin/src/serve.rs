@@ -69,7 +69,7 @@ pub(crate) async fn serve_with(
     let streams = loaded.snapshot.streams.len();
     let (store, writer) = Store::start(connection, loaded, settings.clock.clone())?;
     let (end, ending) = watch::channel(false);
-    let shared = Arc::new(Shared::new(store, ends, settings.sql_check, settings.clock, ending));
+    let shared = Arc::new(Shared::new(store, ends, settings.sql_check, settings.journal_addr, settings.clock, ending));
     info!(%address, streams, dir = %settings.dir.display(), "admin serves");
 
     let mut background = JoinSet::new();

@@ -29,6 +29,13 @@ pub struct Status {
     pub streams: Vec<StreamStatus>,
 }
 
+/// Where the journal is, for verbs that read it themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalAddress {
+    /// As text, see `journal::address`; none if admin was told none.
+    pub address: Option<String>,
+}
+
 /// One process that reports to admin, or that admin asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleHealth {

@@ -178,6 +178,7 @@ fn legs_of<J: Journal>(config: &StreamConfig, settings: &QuerySettings<J>) -> Ve
             checkpoint: checkpoint
                 .unwrap_or(Duration::from_millis(config.spec.limits.checkpoint_ms))
                 .max(CHECKPOINT_MIN),
+            replay_ms: sink.replay_ms,
         };
         let (stream, incarnation) = (config.spec.id.clone(), config.incarnation);
         (LegKey { stream, incarnation, sink: sink.name.clone() }, spec)
@@ -284,7 +285,8 @@ async fn live<J: Journal>(
     let identity = Identity { stream: key.stream.clone(), incarnation: key.incarnation, leg: key.sink.clone() };
     let sink = open_sink(&settings, &spec, identity)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut leg = Leg::recover(Parts { key, places: spec.places.clone(), plan: Box::new(plan), sink, clock, mailbox })?;
+    let (places, replay_ms) = (spec.places.clone(), spec.replay_ms);
+    let mut leg = Leg::recover(Parts { key, places, plan: Box::new(plan), sink, clock, mailbox, replay_ms })?;
     let (arrivals, _readers) = read::start(&settings.journal, &spec.topic, &leg.positions(), &leg.gate());
     leg.run(arrivals, spec.checkpoint, stopped).await
 }

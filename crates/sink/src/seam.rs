@@ -6,7 +6,7 @@ use stream::Header;
 use stream::provenance::{Range, SourceId};
 
 use crate::error::SinkError;
-use crate::state::{Commit, LegState};
+use crate::state::{ApartPosition, Commit, LegState};
 
 /// Where a row comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,15 @@ pub struct SetApart {
     pub body: Bytes,
 }
 
+/// Some of a quarantine's records.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Apart {
+    /// The records, in the order in which they were set apart.
+    pub records: Vec<SetApart>,
+    /// Where the next ones begin.
+    pub next: ApartPosition,
+}
+
 /// A destination of one leg. After any error but [`SinkError::NotRecovered`] the sink has forgotten what was written
 /// since the last commit, and wants [`Sink::recover`]; the leg then reads again from the state's positions.
 pub trait Sink: Send {
@@ -53,6 +62,13 @@ pub trait Sink: Send {
 
     /// Writes records that the next commit will keep apart.
     fn set_apart(&mut self, records: &[SetApart]) -> Result<(), SinkError>;
+
+    /// Where the quarantine ends: everything that was set apart by a commit lies before it.
+    fn apart_end(&mut self) -> Result<ApartPosition, SinkError>;
+
+    /// Some committed records of the quarantine from `from` on, none at or behind `end`. Its next position is past `from`,
+    /// unless `from` is the end.
+    fn read_apart(&mut self, from: ApartPosition, end: ApartPosition) -> Result<Apart, SinkError>;
 
     /// Whether so much is open that the leg should commit before its time.
     fn is_full(&self) -> bool;

@@ -24,6 +24,37 @@ pub struct LegState {
     pub fates: FateCounts,
     /// Bytes of bodies delivered since the leg's beginning.
     pub delivered_bytes: u64,
+    /// How far the quarantine has been taken again.
+    #[serde(default)]
+    pub replay: Replay,
+}
+
+/// A place in a leg's quarantine, which is a log: what is set apart is added at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ApartPosition {
+    /// The commit that set the record apart; 0 where the quarantine is one topic.
+    pub commit: u64,
+    /// Records of that commit before it; in a topic the offset.
+    pub record: u64,
+}
+
+/// How far a leg has taken its quarantine again: it moves along the quarantine as a reader does, and its place is committed
+/// with the rows that came of it. So each record is replayed once, and what fails again stands at the end anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// The order that was last begun: when it was given, in ms since 1970.
+    pub order_ms: u64,
+    /// Everything before this has been replayed.
+    pub next: ApartPosition,
+    /// Where this replay ends: what the quarantine held when it began.
+    pub end: ApartPosition,
+}
+
+impl Replay {
+    /// Whether something is left to do.
+    pub fn is_under_way(&self) -> bool {
+        self.next < self.end
+    }
 }
 
 /// What is known of one source.
@@ -63,6 +94,9 @@ pub struct Commit {
     pub fates: FateCounts,
     /// Bytes of bodies among the rows written since the last commit.
     pub delivered_bytes: u64,
+    /// The replay as it stands.
+    #[serde(default)]
+    pub replay: Replay,
 }
 
 impl SourceState {
@@ -101,6 +135,10 @@ impl LegState {
         self.horizon_minutes = self.horizon_minutes.max(commit.horizon_minutes);
         self.fates.add(&commit.fates);
         self.delivered_bytes += commit.delivered_bytes;
+        if commit.replay.order_ms != 0 {
+            // A commit from before there were replays says nothing of them.
+            self.replay = commit.replay;
+        }
     }
 
     /// The committed position at `place`; its beginning if nothing was committed there.

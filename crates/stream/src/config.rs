@@ -111,6 +111,10 @@ pub enum Input {
 pub struct SinkSpec {
     /// The table name that the job inserts into.
     pub name: String,
+    /// When it was last ordered to take its quarantine again, in ms since 1970; 0: never. `isolane quarantine replay`
+    /// sets it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replay_ms: u64,
     /// The destination.
     #[serde(flatten)]
     pub kind: SinkKind,
@@ -173,8 +177,12 @@ fn one() -> u32 {
     1
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 fn default_sinks() -> Vec<SinkSpec> {
-    vec![SinkSpec { name: "files".into(), kind: SinkKind::Files { path: None } }]
+    vec![SinkSpec { name: "files".into(), replay_ms: 0, kind: SinkKind::Files { path: None } }]
 }
 
 /// Limits of one stream.

@@ -25,12 +25,15 @@ pub struct FateCounts {
     pub delivered: u64,
     /// Left out by SQL.
     pub filtered: u64,
-    /// Kept apart with a cause.
+    /// Kept apart with a cause, since the beginning: also those that were replayed.
     pub quarantined: u64,
     /// Kept apart because too late.
     pub late: u64,
     /// Left out in the agent.
     pub dropped: u64,
+    /// Records taken out of the quarantine again. Not a fate: each has got another one instead, or the same anew.
+    #[serde(default)]
+    pub replayed: u64,
     /// Copies removed because the record had been taken before. Not a fate: the record has one already.
     pub doubles: u64,
 }
@@ -48,12 +51,18 @@ impl FateCounts {
         self.quarantined += other.quarantined;
         self.late += other.late;
         self.dropped += other.dropped;
+        self.replayed += other.replayed;
         self.doubles += other.doubles;
     }
 
     /// Records that have a fate.
     pub fn total(&self) -> u64 {
-        self.delivered + self.filtered + self.quarantined + self.late + self.dropped
+        self.delivered + self.filtered + self.in_quarantine() + self.late + self.dropped
+    }
+
+    /// Records that are in the quarantine now.
+    pub fn in_quarantine(&self) -> u64 {
+        self.quarantined.saturating_sub(self.replayed)
     }
 
     fn of(&mut self, fate: Fate) -> &mut u64 {

@@ -2,12 +2,10 @@
 //! is dead holds up nobody; a job that was frozen past its transaction's time commits nothing.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::deployment::Deployment;
-use harness::http::Client;
 use harness::kafka::Clusters;
 use harness::killer;
 use harness::load::{Load, Producer};
@@ -57,7 +55,7 @@ fn a_broker_dies_freezes_and_comes_back_and_the_other_cluster_notices_nothing() 
     wait_seen(&clusters, &["failover-201"], &[201])
 }
 
-const DELIVERED: Duration = Duration::from_secs(120);
+pub const DELIVERED: Duration = Duration::from_secs(120);
 /// Longer than a leg's transaction may stay open: two checkpoints of 1 s, 90 s, and the 10 s in which a cluster looks.
 const PAST_THE_TRANSACTION: Duration = Duration::from_secs(105);
 
@@ -75,7 +73,7 @@ fn delivered(deployment: &Deployment, stream: &str, leg: usize) -> Result<u64> {
     ledger.pointer(&pointer).and_then(Value::as_u64).with_context(|| format!("no {pointer} in {ledger}"))
 }
 
-fn wait_delivered(deployment: &Deployment, stream: &str, leg: usize, records: u64) -> Result<()> {
+pub fn wait_delivered(deployment: &Deployment, stream: &str, leg: usize, records: u64) -> Result<()> {
     poll::until(&format!("{records} records of leg {leg}"), DELIVERED, || {
         let delivered = delivered(deployment, stream, leg)?;
         ensure!(delivered >= records, "{delivered} delivered");
@@ -190,53 +188,4 @@ fn a_topic_that_was_deleted_and_made_again_is_noticed_and_read_from_its_beginnin
     let failure = ledger.pointer("/legs/0/failure").and_then(Value::as_str).unwrap_or_default();
     ensure!(failure.contains("made again"), "nobody was told: {ledger}");
     Ok(())
-}
-
-#[test]
-fn what_cannot_be_converted_is_kept_with_its_cause_in_files_and_in_a_topic() -> Result<()> {
-    const STREAM: &str = "test.kafka.poison";
-    let scratch = tempfile::tempdir()?;
-    let clusters = Clusters::start(&scratch.path().join("kafka"))?;
-    let deployment = Deployment::start_bare(&scratch.path().join("data"))?;
-    let normal = clusters.normal_bootstrap();
-    let sql = "CREATE TABLE r (n INT) WITH ('format' = 'json'); INSERT INTO files SELECT n FROM r; \
-               INSERT INTO target SELECT n FROM r;";
-    let target = json!({"name": "target", "kind": "kafka", "brokers": normal, "topic": "poison.rows"});
-    let sinks = json!([{"name": "files", "kind": "files"}, target]);
-    let limits = json!({"checkpoint_ms": 500});
-    deployment.create_stream(&json!({"id": STREAM, "format": "json", "sql": sql, "sinks": sinks, "limits": limits}))?;
-    let line = |n: u64| if n % 100 == 7 { format!("poison {n}\n") } else { format!("{{\"n\":{n}}}\n") };
-    let body: String = (0..1_000).map(line).collect();
-    let path = format!("/v1/streams/{STREAM}/records");
-    poll::until("the records are taken", DELIVERED, || {
-        let answer =
-            Client::new(deployment.http).exchange("POST", &path, &[("idempotency-key", "k")], body.as_bytes())?;
-        ensure!(answer.status == 200, "{}", answer.status);
-        Ok(Some(()))
-    })?;
-    for leg in 0..2 {
-        wait_delivered(&deployment, STREAM, leg, 990)?;
-    }
-    let mut kept = topic::committed(&normal, "poison.rows.quarantine")?;
-    kept.sort_by(|a, b| a.line.cmp(&b.line));
-    let mut expected: Vec<String> = (0..10).map(|n| format!("poison {}", n * 100 + 7)).collect();
-    expected.sort();
-    assert_eq!(kept.iter().map(|row| row.line.clone()).collect::<Vec<_>>(), expected);
-    ensure!(kept.iter().all(|row| row.headers.contains("il-cause=")), "no cause: {:?}", kept[0]);
-    let mut values: Vec<String> = topic::committed(&normal, "poison.rows")?.into_iter().map(|row| row.line).collect();
-    values.sort();
-    let mut rows: Vec<String> = (0..1_000).filter(|n| n % 100 != 7).map(|n| format!("{{\"n\":{n}}}")).collect();
-    rows.sort();
-    assert_eq!(values, rows);
-    assert_eq!(set_apart(&deployment.out(STREAM))?, 10);
-    Ok(())
-}
-
-/// Records in a files sink's quarantine.
-fn set_apart(out: &Path) -> Result<u64> {
-    let mut records = 0;
-    for file in parquet_rows::published(&out.join("_quarantine"))? {
-        parquet_rows::each_bytes(&file, "body", |_| records += 1)?;
-    }
-    Ok(records)
 }

@@ -1,7 +1,8 @@
 //! The whole way with real processes, in one binary: real input through `isolane up` to Parquet, and how it starts, stops
-//! and refuses to start; how the ledger names what was taken away or doubled; and the Kafka clusters for other tests.
+//! and refuses to start; how the ledger names what was taken away or doubled; the Kafka clusters; and what cannot be converted.
 
 mod flow;
 mod start;
 mod tamper;
 mod kafka;
+mod quarantine;

@@ -48,6 +48,8 @@ pub struct Shared {
     pub ends: Arc<dyn Ends>,
     /// Checks a job's SQL.
     pub sql_check: SqlCheck,
+    /// Which journal, as text: see `journal::address`.
+    pub journal_addr: Option<String>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// When this admin started, in ms since 1970.
@@ -64,12 +66,13 @@ impl Shared {
         store: Store,
         ends: Arc<dyn Ends>,
         sql_check: SqlCheck,
+        journal_addr: Option<String>,
         clock: Arc<dyn Clock>,
         ending: watch::Receiver<bool>,
     ) -> Self {
         let (published, started_ms) = (store.published(), clock.now_ms());
         let (live, rings) = (Mutex::default(), Mutex::default());
-        Self { store, published, ends, sql_check, clock, started_ms, ending, live, rings }
+        Self { store, published, ends, sql_check, journal_addr, clock, started_ms, ending, live, rings }
     }
 
     /// What is heard now. Held for moments only; taken after the book where both are needed.
@@ -100,6 +103,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/agents/{id}/lease", post(agents::lease))
         .route("/api/v1/ledger/{id}", get(ledger::show))
         .route("/api/v1/status", get(status::show))
+        .route("/api/v1/journal", get(status::journal))
         .route("/api/v1/history", get(status::history))
         .route("/health", get(status::health))
         .merge(page::router())

@@ -11,11 +11,16 @@ use super::extract::Parameters;
 use super::ledger::living;
 use super::{Failure, Shared};
 use crate::history::History;
-use crate::status::{self, Status};
+use crate::status::{self, JournalAddress, Status};
 
 /// `GET /api/v1/status`.
 pub async fn show(State(shared): State<Arc<Shared>>) -> Json<Status> {
     Json(status::status(&shared))
+}
+
+/// `GET /api/v1/journal`: where the journal is.
+pub async fn journal(State(shared): State<Arc<Shared>>) -> Json<JournalAddress> {
+    Json(JournalAddress { address: shared.journal_addr.clone() })
 }
 
 /// Whose history is asked for.

@@ -55,7 +55,7 @@ fn sums(stream: &StreamStatus, ledger: &Ledger) -> Markup {
             (tile("Delivered", delivered, &delivered_all, false))
             (tile("Delay p99", format::delay(stream.delay_ms_p99), "last commit", false))
             (tile("In flight", format::bytes(in_flight), "of sources", false))
-            (tile("Quarantined", format::count(stream.fates.quarantined), "records", stream.fates.quarantined > 0))
+            (tile("Quarantined", format::count(stream.fates.in_quarantine()), "records", stream.fates.in_quarantine() > 0))
             (tile("Missing", format::bytes(missing), "of sources", missing > 0))
         }
     }
@@ -99,7 +99,7 @@ fn leg_row(leg: &LegBalance) -> Markup {
         tr {
             td { span.id { (leg.leg) } @if let Some(failure) = &leg.failure { span.failure { (failure) } } }
             td.n { (format::count(leg.commit)) }
-            @for value in [fates.delivered, fates.filtered, fates.quarantined, fates.late, fates.dropped, fates.doubles] {
+            @for value in [fates.delivered, fates.filtered, fates.in_quarantine(), fates.late, fates.dropped, fates.doubles] {
                 td.n { (format::count(value)) }
             }
             td.n { (format::bytes(leg.taken)) }

@@ -62,7 +62,7 @@ fn sums(status: &Status) -> Markup {
     let slowest = streams().filter(|stream| moving(stream)).filter_map(|stream| stream.delay_ms_p99).max();
     let in_flight = streams().filter_map(|stream| stream.in_flight).sum();
     let missing: u64 = streams().filter_map(|stream| stream.missing).sum();
-    let quarantined: u64 = streams().map(|stream| stream.fates.quarantined).sum();
+    let quarantined: u64 = streams().map(|stream| stream.fates.in_quarantine()).sum();
     html! {
         dl.tiles #sums data-live {
             (tile("Received", format::rate(received), &format!("/s · {}/s", format::bytes(bytes as u64)), false))
@@ -113,7 +113,7 @@ fn row(stream: &StreamStatus, view: &View) -> Markup {
     let chosen = view.stream.as_ref() == Some(&stream.id);
     let refused: u64 = stream.refusals.values().sum();
     let missing = stream.missing.unwrap_or(0);
-    let quarantined = stream.fates.quarantined;
+    let quarantined = stream.fates.in_quarantine();
     html! {
         tr.chosen[chosen] {
             td {

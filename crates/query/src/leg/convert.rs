@@ -5,9 +5,10 @@ use journal::Entry;
 use sink::{Origin, Rows, Seen, SetApart};
 use stream::facts::Place;
 use stream::fate::{Fate, FateCounts};
+use stream::provenance::LAP_MAX;
 use stream::{Header, Kind, Record};
 
-use super::dedup::{Taken, Verdict};
+use super::dedup::{Taken, Verdict, is_doubtful};
 use crate::sql::{InputRow, LegPlan, Output, RowFate};
 
 /// What a leg's SELECT does: [`LegPlan`], and simpler ones in tests.
@@ -65,6 +66,33 @@ pub fn convert(plan: &dyn Convert, taken: &mut Taken, place: Place, entries: &[E
         let before = done.fates.total() + fresh.len() as u64;
         judge(taken, place, entry, &mut fresh, &mut done);
         done.appended.push((entry.append_time_ms, done.fates.total() + fresh.len() as u64 - before));
+    }
+    if !fresh.is_empty() {
+        select(plan, fresh, &mut done);
+    }
+    done
+}
+
+/// Converts what was set apart before once more. What the leg could not tell apart from a double then, it cannot now
+/// either: it is set apart again.
+pub fn convert_again(plan: &dyn Convert, records: Vec<SetApart>) -> Converted {
+    let mut done = Converted {
+        rows: None,
+        apart: Vec::new(),
+        fates: FateCounts { replayed: records.len() as u64, ..FateCounts::default() },
+        delivered_bytes: 0,
+        appended: Vec::new(),
+    };
+    let mut fresh = Vec::with_capacity(records.len());
+    for SetApart { mut header, cause, append_time_ms, body } in records {
+        header.lap = header.lap.saturating_add(1).min(LAP_MAX);
+        let record = Fresh { header, append_time_ms, body };
+        if is_doubtful(&cause) {
+            done.fates.count(Fate::Quarantined);
+            done.apart.push(record.set_apart(cause));
+        } else {
+            fresh.push(record);
+        }
     }
     if !fresh.is_empty() {
         select(plan, fresh, &mut done);

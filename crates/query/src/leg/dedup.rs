@@ -42,6 +42,11 @@ const OVERLAP: &str = "overlap: its range was taken in part, with other record b
 const STALE: &str = "stale: its source is unknown and born before the leg's horizon, so it may have been taken before";
 const NO_RANGE: &str = "no range: it covers no part of its source, so it cannot be told from its copies";
 
+/// Whether a record was set apart because it may be a double: no other text of the job changes that.
+pub fn is_doubtful(cause: &str) -> bool {
+    [OVERLAP, STALE, NO_RANGE].contains(&cause)
+}
+
 /// What a leg has taken.
 #[derive(Debug, Default)]
 pub struct Taken {

@@ -1,12 +1,14 @@
 //! A leg: one INSERT of a job, with its own reader, range sets, checkpoint and commit.
 //!
-//! Modules in the order in which they meet a record: [`read`] ▸ [`dedup`] ▸ [`convert`] ▸ [`run`] ▸ [`report`].
+//! Modules in the order in which they meet a record: [`read`] ▸ [`dedup`] ▸ [`convert`] ▸ [`run`] ▸ [`report`]; [`tap`] is for
+//! people who look on.
 
 pub mod read;
 pub mod dedup;
 pub mod convert;
 pub mod run;
 pub mod report;
+pub mod tap;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,4 +53,6 @@ pub struct LegSpec {
     pub destination: Destination,
     /// How often it commits.
     pub checkpoint: Duration,
+    /// When it was last ordered to take its quarantine again, in ms since 1970; 0: never.
+    pub replay_ms: u64,
 }

@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sink::{Commit, Sink};
+use sink::{Apart, Commit, Replay, Sink};
 use stream::clock::Clock;
 use stream::facts::{LegReport, Place, Position};
 use stream::fate::FateCounts;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::LegKey;
-use super::convert::{Convert, Converted, convert};
+use super::convert::{Convert, Converted, convert, convert_again};
 use super::dedup::{Changes, Taken};
 use super::read::{Arrival, Gate, gate};
 use super::report::Mailbox;
@@ -38,6 +38,7 @@ pub struct Leg {
     fates: FateCounts,
     delivered_bytes: u64,
     pending: Pending,
+    replay: Replay,
     /// What a person must know although the leg goes on.
     alarm: Option<String>,
 }
@@ -88,18 +89,20 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where it leaves its reports.
     pub mailbox: Arc<Mailbox>,
+    /// When it was last ordered to take its quarantine again, in ms since 1970; 0: never.
+    pub replay_ms: u64,
 }
 
 impl Leg {
     /// Recovers the sink, reports the committed state whole, and is ready to go on from it.
     pub fn recover(parts: Parts) -> Result<Self, LegError> {
-        let Parts { key, places, plan, mut sink, clock, mailbox } = parts;
+        let Parts { key, places, plan, mut sink, clock, mailbox, replay_ms } = parts;
         let state = sink.recover()?;
         let progress = |place: Place| {
             let Position { offset, log, .. } = state.position(place);
             Progress { offset, log, ..Progress::default() }
         };
-        let leg = Self {
+        let mut leg = Self {
             plan,
             sink,
             clock,
@@ -111,10 +114,12 @@ impl Leg {
             fates: state.fates,
             delivered_bytes: state.delivered_bytes,
             pending: Pending::default(),
+            replay: state.replay,
             alarm: None,
             key,
         };
         leg.report_whole();
+        leg.begin_replay(replay_ms)?;
         Ok(leg)
     }
 
@@ -157,6 +162,11 @@ impl Leg {
                     Some(arrival) => self.take(arrival)?,
                     None => return self.commit(),
                 },
+                () = std::future::ready(()), if self.replay.is_under_way() => {}
+            }
+            // A step beside each arrival: neither waits for the other's end.
+            if self.replay.is_under_way() {
+                self.replay_some()?;
             }
             if self.sink.is_full() {
                 self.commit()?;
@@ -196,6 +206,24 @@ impl Leg {
         self.write(converted)?;
         self.set_gate();
         Ok(())
+    }
+
+    /// Begins a replay that was ordered after the last one: of all that is in the quarantine now.
+    fn begin_replay(&mut self, order_ms: u64) -> Result<(), LegError> {
+        if order_ms <= self.replay.order_ms {
+            return Ok(());
+        }
+        self.replay = Replay { order_ms, next: self.replay.next, end: self.sink.apart_end()? };
+        self.pending.is_dirty = true;
+        info!(stream = %self.key.stream, leg = self.key.sink, "the quarantine is taken again");
+        Ok(())
+    }
+
+    fn replay_some(&mut self) -> Result<(), LegError> {
+        let Apart { records, next } = self.sink.read_apart(self.replay.next, self.replay.end)?;
+        self.replay.next = next;
+        self.pending.is_dirty = true;
+        self.write(convert_again(self.plan.as_ref(), records))
     }
 
     fn write(&mut self, converted: Converted) -> Result<(), LegError> {
@@ -267,9 +295,9 @@ impl Leg {
         }
         let Pending { fates, delivered_bytes, appended, .. } = std::mem::take(&mut self.pending);
         let Changes { sources, forgotten } = self.taken.changes();
-        let horizon_minutes = self.taken.horizon_minutes();
+        let (horizon_minutes, replay) = (self.taken.horizon_minutes(), self.replay);
         let commit =
-            Commit { positions: self.positions(), sources, forgotten, horizon_minutes, fates, delivered_bytes };
+            Commit { positions: self.positions(), sources, forgotten, horizon_minutes, fates, delivered_bytes, replay };
         self.commit = self.sink.commit(&commit)?;
         self.fates.add(&fates);
         self.delivered_bytes += delivered_bytes;

@@ -57,6 +57,11 @@ pub fn commit_of(name: &str) -> Option<u64> {
     commit.parse().ok()
 }
 
+/// The number of the file within its commit, which a final name bears too.
+pub fn part_of(name: &str) -> Option<u64> {
+    name.strip_suffix(".parquet")?.rsplit_once('-')?.1.parse().ok()
+}
+
 /// Whether a name is that of a file before its commit.
 pub fn is_inflight(name: &str) -> bool {
     name.starts_with(".part-") && name.ends_with(".inflight")

@@ -20,6 +20,7 @@
 pub mod layout;
 pub mod part;
 pub mod quarantine;
+pub mod apart;
 pub mod manifest;
 pub mod publish;
 mod recover;
@@ -43,8 +44,8 @@ use self::manifest::{CommitRecord, Manifest, Snapshot};
 use self::part::{Content, FileEntry, Part};
 use crate::error::SinkError;
 use crate::metrics;
-use crate::seam::{Origin, Rows, SetApart, Sink};
-use crate::state::{Commit, LegState};
+use crate::seam::{Apart, Origin, Rows, SetApart, Sink};
+use crate::state::{ApartPosition, Commit, LegState};
 
 /// Bytes open before the sink asks for a commit: bounds memory, and what is read again after a crash.
 pub const OPEN_BYTES_MAX: usize = 64 << 20;
@@ -207,6 +208,15 @@ impl Sink for FilesSink {
             let part = sink.open(live, Shelf::Quarantine, &quarantine::schema())?;
             part.write(&quarantine::batch(records), records.iter().map(origin))
         })
+    }
+
+    fn apart_end(&mut self) -> Result<ApartPosition, SinkError> {
+        let live = self.live.as_ref().ok_or(SinkError::NotRecovered)?;
+        Ok(ApartPosition { commit: live.state.commit + 1, record: 0 })
+    }
+
+    fn read_apart(&mut self, from: ApartPosition, end: ApartPosition) -> Result<Apart, SinkError> {
+        apart::read(self.disk.as_ref(), &self.dir, from, end)
     }
 
     fn is_full(&self) -> bool {

@@ -1,10 +1,14 @@
-//! Records set apart, as Parquet: `il` STRING (the header: where it came from), `cause` STRING, `append_time`
+//! Records set apart, as Parquet and back: `il` STRING (the header: where it came from), `cause` STRING, `append_time`
 //! TIMESTAMP, `body` BINARY (the record's own bytes, so that it can be replayed).
 
 use std::sync::{Arc, LazyLock};
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMillisecondType;
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use bytes::Bytes;
+use stream::provenance::HeaderError;
 
 use crate::seam::SetApart;
 
@@ -21,6 +25,23 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 /// The columns.
 pub fn schema() -> SchemaRef {
     SCHEMA.clone()
+}
+
+/// The records that rows are; the error says what is wrong with them.
+pub fn records(rows: &RecordBatch) -> Result<Vec<SetApart>, String> {
+    let column = |name: &str| rows.column_by_name(name).ok_or_else(|| format!("there is no column {name}"));
+    let (headers, causes) = (column("il")?.as_string_opt::<i32>(), column("cause")?.as_string_opt::<i32>());
+    let times = column("append_time")?.as_primitive_opt::<TimestampMillisecondType>();
+    let bodies = column("body")?.as_binary_opt::<i32>();
+    let (Some(headers), Some(causes), Some(times), Some(bodies)) = (headers, causes, times, bodies) else {
+        return Err("its columns are of other types than the quarantine's".to_owned());
+    };
+    let record = |row: usize| {
+        let header = headers.value(row).parse().map_err(|error: HeaderError| error.to_string())?;
+        let (cause, body) = (causes.value(row).to_owned(), Bytes::copy_from_slice(bodies.value(row)));
+        Ok(SetApart { header, cause, append_time_ms: times.value(row), body })
+    };
+    (0..rows.num_rows()).map(record).collect()
 }
 
 /// The records as rows.

@@ -91,11 +91,13 @@ pub fn verify(disk: &dyn Disk, dir: &Path) -> Result<VerifyReport, SinkError> {
     for number in manifest::segments(disk, dir)? {
         segments.push(manifest::read(disk, dir, number)?);
     }
-    let mut verifier = Verifier { disk, dir, report: VerifyReport::default(), listed: BTreeMap::new() };
+    let mut verifier =
+        Verifier { disk, dir, report: VerifyReport::default(), listed: BTreeMap::new(), apart: BTreeMap::new() };
     let newest = segments.last().map(|segment| segment.snapshot.identity.incarnation);
     let lives = lives(segments);
     for (incarnation, life) in &lives {
         verifier.history(life, Some(*incarnation) == newest);
+        verifier.apart.clear();
         let last = life.records.keys().last().copied();
         for record in life.records.values() {
             verifier.commit(record, Some(record.commit) == last)?;
@@ -159,6 +161,8 @@ struct Verifier<'a> {
     report: VerifyReport,
     /// Ranges of rows seen so far, and for naming the other file of a double, which file listed them.
     listed: BTreeMap<SourceId, (Ranges, Vec<(Range, String)>)>,
+    /// Ranges that commits before this one set apart: a replay may deliver them.
+    apart: FileRanges,
 }
 
 impl Verifier<'_> {
@@ -206,6 +210,9 @@ impl Verifier<'_> {
                 Some(bytes) => self.content(file, &path, bytes),
             }
         }
+        for (source, ranges) in record.files.iter().filter(|f| f.content == Content::SetApart).flat_map(|f| &f.ranges) {
+            self.apart.entry(*source).or_default().union(ranges);
+        }
         Ok(())
     }
 
@@ -240,7 +247,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Every range of a file must have been taken by its commit.
+    /// Every range of a file must have been taken by its commit, or been in the quarantine before it.
     fn untaken(&mut self, record: &CommitRecord, file: &FileEntry, path: &Path) {
         let nothing = Ranges::default();
         for (source, ranges) in &file.ranges {
@@ -249,7 +256,8 @@ impl Verifier<'_> {
             if file.content == Content::SetApart {
                 continue;
             }
-            for range in ranges.difference(taken.unwrap_or(&nothing)).as_slice() {
+            let untaken = ranges.difference(taken.unwrap_or(&nothing));
+            for range in untaken.difference(self.apart.get(source).unwrap_or(&nothing)).as_slice() {
                 let message = "a range that its commit did not take".to_owned();
                 self.find(path, Fault::Untaken, Some((*source, *range)), message);
             }

@@ -18,6 +18,7 @@
 //! which [`Sink::is_full`] asks for a commit.
 
 pub mod rows;
+pub mod apart;
 pub mod state;
 
 use std::collections::BTreeMap;
@@ -38,8 +39,8 @@ use tracing::info;
 use crate::error::SinkError;
 use crate::files::Identity;
 use crate::metrics;
-use crate::seam::{Rows, SetApart, Sink};
-use crate::state::{Commit, LegState};
+use crate::seam::{Apart, Rows, SetApart, Sink};
+use crate::state::{ApartPosition, Commit, LegState};
 use rows::Laid;
 use state::{Book, Folded};
 
@@ -85,6 +86,20 @@ struct Live {
     apart: u64,
 }
 
+/// A leg's name in its cluster: its transactional id, and the key of its state.
+fn name_of(Identity { stream, incarnation, leg }: &Identity) -> String {
+    format!("{stream}.{incarnation}.{leg}")
+}
+
+/// Where records go that could not be converted.
+fn quarantine_of(target: &KafkaTarget) -> Place {
+    (format!("{}.quarantine", target.topic), 0)
+}
+
+fn state_place(leg: &str) -> Place {
+    (STATE_TOPIC.to_owned(), rows::partition_of(leg.as_bytes(), STATE_PARTITIONS))
+}
+
 impl KafkaSink {
     /// The sink of a leg that commits every `checkpoint`. Nothing is touched before [`Sink::recover`].
     pub fn new(runtime: Handle, target: KafkaTarget, identity: Identity, checkpoint: Duration) -> Self {
@@ -92,15 +107,12 @@ impl KafkaSink {
         Self { runtime, target, identity, transaction_timeout, live: None }
     }
 
-    /// The leg's name in its cluster: its transactional id, and the key of its state.
     fn name(&self) -> String {
-        let Identity { stream, incarnation, leg } = &self.identity;
-        format!("{stream}.{incarnation}.{leg}")
+        name_of(&self.identity)
     }
 
-    /// Where records go that could not be converted.
     fn quarantine(&self) -> Place {
-        (format!("{}.quarantine", self.target.topic), 0)
+        quarantine_of(&self.target)
     }
 
     /// Runs what waits for brokers on the runtime, and waits for it.
@@ -163,7 +175,7 @@ impl Live {
         KafkaSink::prepare(&cluster, &target, quarantine).await?;
         let settings = Settings { id: name.clone(), transaction_timeout, step_within: STEP };
         let producer = TransactionalProducer::start(cluster.clone(), settings).await?;
-        let state_place = (STATE_TOPIC.to_owned(), rows::partition_of(name.as_bytes(), STATE_PARTITIONS));
+        let state_place = state_place(&name);
         let (state, book) = match read_state(&cluster, &state_place, &name).await?.finish() {
             Ok(found) => found,
             Err(cause) => return Ok(Err(cause)),
@@ -289,7 +301,8 @@ impl Sink for KafkaSink {
         if records.is_empty() {
             return Ok(());
         }
-        let (place, laid) = (self.quarantine(), records.iter().map(rows::lay_out_apart).collect::<Vec<_>>());
+        let (place, name) = (self.quarantine(), self.name());
+        let laid: Vec<Laid> = records.iter().map(|record| rows::lay_out_apart(record, &name)).collect();
         self.step(|mut live| async move {
             live.apart += laid.len() as u64;
             for record in &laid {
@@ -299,6 +312,18 @@ impl Sink for KafkaSink {
             }
             (live, Ok(()))
         })
+    }
+
+    fn apart_end(&mut self) -> Result<ApartPosition, SinkError> {
+        let (target, quarantine) = (self.target.clone(), self.quarantine());
+        let end = self.wait(async move { apart::end(&Cluster::new(&target.brokers)?, &quarantine).await })?;
+        end.map_err(|error| self.failed(&error))
+    }
+
+    fn read_apart(&mut self, from: ApartPosition, end: ApartPosition) -> Result<Apart, SinkError> {
+        let (target, quarantine, name) = (self.target.clone(), self.quarantine(), self.name());
+        let read = async move { apart::read(&Cluster::new(&target.brokers)?, &quarantine, &name, from, end).await };
+        self.wait(read)?.map_err(|error| self.failed(&error))
     }
 
     fn is_full(&self) -> bool {

@@ -6,6 +6,7 @@ use arrow_array::{Array, ArrayRef, GenericByteArray, RecordBatch};
 use arrow_json::writer::{LineDelimited, WriterBuilder};
 use arrow_schema::DataType;
 use bytes::Bytes;
+use kafka::batch::Record;
 use stream::config::{KafkaFormat, KafkaTarget};
 use stream::provenance::HEADER_NAME;
 use stream::{Header, Kind};
@@ -14,6 +15,8 @@ use crate::seam::{Origin, Rows, SetApart};
 
 /// The header with the cause of a record that was set apart.
 const CAUSE: &str = "il-cause";
+/// The header with the leg whose quarantine a record is in: legs that write to one topic share its quarantine's topic.
+const LEG: &str = "il-leg";
 /// The header with the time at which the journal took a record that was set apart, in ms since 1970.
 const APPENDED: &str = "il-appended";
 
@@ -67,14 +70,25 @@ pub fn lay_out(rows: &Rows, target: &KafkaTarget) -> Result<Vec<Laid>, String> {
     Ok(values.into_iter().enumerate().map(laid).collect())
 }
 
-/// A record that could not be converted, with its cause.
-pub fn lay_out_apart(record: &SetApart) -> Laid {
+/// A record that leg `leg` could not convert, with its cause.
+pub fn lay_out_apart(record: &SetApart, leg: &str) -> Laid {
     let headers = vec![
         (HEADER_NAME, Bytes::from(record.header.to_string())),
         (CAUSE, Bytes::from(record.cause.clone())),
         (APPENDED, Bytes::from(record.append_time_ms.to_string())),
+        (LEG, Bytes::from(leg.to_owned())),
     ];
     Laid { key: None, value: Some(record.body.clone()), time_ms: record.append_time_ms.max(0), headers }
+}
+
+/// A record of the quarantine's topic as `leg` set it apart; none if another leg did, or nobody of us.
+pub fn read_apart(record: Record, leg: &str) -> Option<SetApart> {
+    let text = |name| record.header(name).and_then(|value| std::str::from_utf8(value).ok());
+    let header = text(HEADER_NAME)?.parse().ok()?;
+    let is_ours = text(LEG).is_some_and(|of| of == leg);
+    let append_time_ms = text(APPENDED)?.parse().ok()?;
+    let cause = text(CAUSE)?.to_owned();
+    is_ours.then(|| SetApart { header, cause, append_time_ms, body: record.value.unwrap_or_default() })
 }
 
 fn provenance(Origin { source, range }: Origin) -> Bytes {
@@ -188,6 +202,18 @@ mod tests {
         one.batch = one.batch.project(&[1]).unwrap();
         let laid = lay_out(&one, &target(None, KafkaFormat::Raw)).unwrap();
         assert_eq!(laid[0].value.as_deref(), Some(&b"a\n\"b\""[..]));
+    }
+
+    #[test]
+    fn a_record_set_apart_is_read_back_by_its_own_leg() {
+        let Origin { source, range } = rows().origins[0];
+        let header = Header { kind: Kind::Event, source, range, lap: 2, event_time_ms: Some(7) };
+        let apart = SetApart { header, cause: "no JSON".into(), append_time_ms: 9, body: Bytes::from_static(b"\xff{") };
+        let laid = lay_out_apart(&apart, "a.b.c.1.files");
+        let headers = laid.headers.iter().map(|(name, value)| (Bytes::from_static(name.as_bytes()), value.clone()));
+        let record = Record { offset: 0, time_ms: 0, key: None, value: laid.value.clone(), headers: headers.collect() };
+        assert_eq!(read_apart(record.clone(), "a.b.c.1.files"), Some(apart));
+        assert_eq!(read_apart(record, "a.b.c.1.other"), None);
     }
 
     #[test]

@@ -20,14 +20,18 @@ use crate::sql::{InputRow, Output, RowFate};
 
 const HERE: Place = Place { cluster: 0, partition: 0 };
 
-/// Delivers the body as text; filters what begins with `f`, fails on what begins with `x`.
-struct Lines;
+/// Delivers the body as text; filters what begins with `f`, fails on what begins with `x` and ends with none of `mended`.
+struct Lines {
+    mended: &'static [u8],
+}
 
 impl Convert for Lines {
     fn convert(&self, rows: &[InputRow<'_>]) -> Output {
         let fate = |row: &InputRow<'_>| match row.body.first() {
             Some(b'f') => RowFate::Filtered,
-            Some(b'x') => RowFate::Failed("bad".to_owned()),
+            Some(b'x') if !row.body.last().is_some_and(|last| self.mended.contains(last)) => {
+                RowFate::Failed("bad".to_owned())
+            }
             _ => RowFate::Delivered,
         };
         let fates: Vec<RowFate> = rows.iter().map(fate).collect();
@@ -50,12 +54,18 @@ fn key() -> LegKey {
 }
 
 fn leg(disk: &SimDisk, mailbox: &Arc<Mailbox>) -> Result<Leg, LegError> {
+    leg_with(disk, mailbox, b"", 0)
+}
+
+/// A leg whose job has been mended, and which was ordered at `replay_ms` to take its quarantine again.
+fn leg_with(disk: &SimDisk, mailbox: &Arc<Mailbox>, mended: &'static [u8], replay_ms: u64) -> Result<Leg, LegError> {
     let LegKey { stream, incarnation, sink } = key();
     let sink = FilesSink::new(Arc::new(disk.clone()), dir(), Identity { stream, incarnation, leg: sink });
     let clock = Arc::new(HeldClock::at(10_000_000));
     let mailbox = mailbox.clone();
     let places = vec![HERE];
-    Leg::recover(Parts { key: key(), places, plan: Box::new(Lines), sink: Box::new(sink), clock, mailbox })
+    let plan = Box::new(Lines { mended });
+    Leg::recover(Parts { key: key(), places, plan, sink: Box::new(sink), clock, mailbox, replay_ms })
 }
 
 /// The body of the `n`-th record of a source: some are filtered, some fail.
@@ -152,6 +162,55 @@ fn feed(leg: &mut Leg, entries: &[Entry], dice: &mut ChaCha8Rng) -> Result<(), L
         }
     }
     leg.commit()
+}
+
+/// Takes the quarantine again to the replay's end, committing now and then.
+fn replay(leg: &mut Leg, dice: &mut ChaCha8Rng) -> Result<(), LegError> {
+    while leg.replay.is_under_way() {
+        leg.replay_some()?;
+        if dice.random_bool(0.4) {
+            leg.commit()?;
+        }
+    }
+    leg.commit()
+}
+
+#[test]
+fn a_quarantine_taken_again_delivers_each_record_once_whatever_happens_meanwhile() {
+    for seed in 0..60 {
+        let mut dice = ChaCha8Rng::seed_from_u64(seed);
+        let (disk, mailbox, entries) = (SimDisk::new(), Mailbox::new(&key()), journal(&mut dice));
+        feed(&mut leg(&disk, &mailbox).unwrap(), &entries, &mut dice).unwrap();
+        // A first mending of some, then of the rest, each with losses of power.
+        for (order_ms, mended) in [(5, &b"0246"[..]), (9, &b"0123456789"[..])] {
+            for _ in 0..2 {
+                disk.lose_power_after(dice.random_range(0..60));
+                let ran = leg_with(&disk, &mailbox, mended, order_ms).and_then(|mut leg| replay(&mut leg, &mut dice));
+                assert!(ran.is_ok() || disk.power_is_gone(), "{ran:?}");
+                disk.power_loss(&mut dice);
+            }
+            replay(&mut leg_with(&disk, &mailbox, mended, order_ms).unwrap(), &mut dice).unwrap();
+            let mut found = lines(&disk, &dir());
+            found.sort_unstable();
+            let is_good = |text: &str| !text.starts_with('x') || mended.contains(text.as_bytes().last().unwrap());
+            let all = (0..3).flat_map(|source| (0..40).filter(|n| n % 11 != 5).map(move |n| body(source, n)));
+            let mut expected: Vec<String> = all.filter(|text| !text.starts_with('f') && is_good(text)).collect();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "seed {seed}, order {order_ms}");
+            let report = verify(&disk, &dir()).unwrap();
+            let fates = report.state.fates;
+            let all = (0..3).flat_map(|source| (0..40).filter(|n| n % 11 != 5).map(move |n| body(source, n)));
+            let left = all.filter(|text| !is_good(text)).count();
+            assert_eq!(
+                (report.findings, fates.in_quarantine()),
+                (vec![], left as u64),
+                "seed {seed}, order {order_ms}"
+            );
+            assert_eq!(fates.total(), 120, "seed {seed}: each record has one fate");
+        }
+        let same = leg_with(&disk, &mailbox, b"", 9).unwrap();
+        assert!(!same.replay.is_under_way(), "an order is obeyed once");
+    }
 }
 
 #[test]

@@ -1,0 +1,97 @@
+//! The quarantine's topic, read: by a leg that takes it again, and by a person.
+
+use std::time::Duration;
+
+use kafka::fetch::{Fetcher, Isolation};
+use kafka::offsets::{self, At};
+use kafka::transaction::Place;
+use kafka::{Cluster, KafkaError};
+use stream::config::KafkaTarget;
+
+use super::{STATE_TOPIC, name_of, quarantine_of, read_state, rows, state_place};
+use crate::error::SinkError;
+use crate::files::Identity;
+use crate::seam::Apart;
+use crate::state::{ApartPosition, Replay};
+
+/// How long a fetch waits for what is not there yet.
+const WAIT: Duration = Duration::from_millis(500);
+/// Fetches that may fail in a row, a wait apart: a leader that moves.
+const TRIES: u32 = 20;
+
+/// Where readers of committed records end now.
+pub(super) async fn end(cluster: &Cluster, (topic, partition): &Place) -> Result<ApartPosition, KafkaError> {
+    let start = offsets::of(cluster, topic, *partition, At::Start).await?;
+    let mut fetcher = Fetcher::new(cluster.clone(), topic, *partition, start, Isolation::Committed);
+    let fetched = patiently(&mut fetcher, Duration::ZERO).await?;
+    Ok(ApartPosition { commit: 0, record: fetched.end_offset as u64 })
+}
+
+/// Some records of `leg` from `from` on and before `end`.
+pub(super) async fn read(
+    cluster: &Cluster,
+    (topic, partition): &Place,
+    leg: &str,
+    from: ApartPosition,
+    end: ApartPosition,
+) -> Result<Apart, KafkaError> {
+    let end = end.record as i64;
+    let mut fetcher = Fetcher::new(cluster.clone(), topic, *partition, from.record as i64, Isolation::Committed);
+    let mut records = Vec::new();
+    // Aborted records and other legs' are passed over here, so that each step of a reader is a step.
+    while records.is_empty() && fetcher.offset() < end {
+        let fetched = patiently(&mut fetcher, WAIT).await?.records;
+        records.extend(fetched.into_iter().filter(|r| r.offset < end).filter_map(|r| rows::read_apart(r, leg)));
+    }
+    let next = ApartPosition { commit: 0, record: fetcher.offset().min(end) as u64 };
+    Ok(Apart { records, next })
+}
+
+async fn patiently(fetcher: &mut Fetcher, wait: Duration) -> Result<kafka::fetch::Fetched, KafkaError> {
+    let mut tries = 0;
+    loop {
+        match fetcher.next(wait).await {
+            Err(error) if error.passes() && tries < TRIES => tokio::time::sleep(WAIT).await,
+            fetched => return fetched,
+        }
+        tries += 1;
+    }
+}
+
+/// A leg's quarantine, for a person to look at.
+pub struct Quarantine {
+    cluster: Cluster,
+    place: Place,
+    leg: String,
+    replay: Replay,
+    end: ApartPosition,
+}
+
+impl Quarantine {
+    /// The quarantine of the leg `identity` that writes to `target`.
+    pub async fn open(target: &KafkaTarget, identity: &Identity) -> Result<Self, SinkError> {
+        let failed = |cause: String| SinkError::Kafka { topic: target.topic.clone(), cause };
+        let open = async {
+            let cluster = Cluster::new(&target.brokers)?;
+            let (leg, place) = (name_of(identity), quarantine_of(target));
+            let folded = read_state(&cluster, &state_place(&leg), &leg).await?;
+            let end = end(&cluster, &place).await?;
+            Ok::<_, KafkaError>((Self { cluster, place, leg, replay: Replay::default(), end }, folded))
+        };
+        let (quarantine, folded) = open.await.map_err(|error| failed(error.to_string()))?;
+        let unreadable = |cause| SinkError::Kafka { topic: STATE_TOPIC.to_owned(), cause };
+        let (state, _) = folded.finish().map_err(unreadable)?;
+        Ok(Self { replay: state.replay, ..quarantine })
+    }
+
+    /// Where what has not been replayed begins.
+    pub fn start(&self) -> ApartPosition {
+        self.replay.next
+    }
+
+    /// Some records from `from` on; none at the end.
+    pub async fn read(&self, from: ApartPosition) -> Result<Apart, SinkError> {
+        let read = read(&self.cluster, &self.place, &self.leg, from, self.end).await;
+        read.map_err(|error| SinkError::Kafka { topic: self.place.0.clone(), cause: error.to_string() })
+    }
+}

@@ -1,0 +1,175 @@
+//! `quarantine`: what legs have set apart, with its causes; and the order to take it again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use http::Method;
+use serde::Serialize;
+use sink::{ApartPosition, SetApart, files};
+use stream::StreamId;
+use stream::clock::{Clock, SystemClock};
+use stream::config::{SinkKind, SinkSpec, StreamConfig};
+use stream::control::AdminClient;
+use stream::disk::RealDisk;
+
+use super::{excerpt, table, time};
+use crate::args;
+
+/// Runs the verb.
+pub async fn run(verb: args::Quarantine) -> Result<()> {
+    match verb {
+        args::Quarantine::List { id, admin } => list(&AdminClient::new(admin.admin), id.as_deref()).await,
+        args::Quarantine::Show(show) => self::show(show).await,
+        args::Quarantine::Replay { id, leg, admin } => {
+            replay(&AdminClient::new(admin.admin), &id.parse()?, leg.as_deref()).await
+        }
+    }
+}
+
+async fn list(admin: &AdminClient, id: Option<&str>) -> Result<()> {
+    let streams: Vec<StreamId> = match id {
+        Some(id) => vec![id.parse()?],
+        None => {
+            let status: admin::status::Status = admin.get("/api/v1/status").await?;
+            let has_some = |stream: &admin::status::StreamStatus| stream.fates.quarantined > 0;
+            status.streams.into_iter().filter(has_some).map(|stream| stream.id).collect()
+        }
+    };
+    let mut rows = Vec::new();
+    for id in streams {
+        let ledger: admin::ledger::Ledger = admin.get(&format!("/api/v1/ledger/{id}")).await?;
+        for leg in ledger.legs {
+            let counts = [leg.fates.in_quarantine(), leg.fates.replayed].map(|count| count.to_string());
+            rows.push([id.to_string(), leg.leg].into_iter().chain(counts).collect());
+        }
+    }
+    table::print(&["stream", "leg", "in quarantine", "replayed"], &rows);
+    Ok(())
+}
+
+/// A record in a quarantine, as it is shown.
+#[derive(Serialize)]
+struct Shown<'a> {
+    leg: &'a str,
+    il: String,
+    appended_ms: i64,
+    cause: &'a str,
+    /// The record's bytes, as text.
+    body: String,
+}
+
+async fn show(show: args::QuarantineShow) -> Result<()> {
+    let config: StreamConfig =
+        AdminClient::new(show.admin.admin.clone()).get(&format!("/api/v1/streams/{}", show.id)).await?;
+    for spec in legs(&config, show.leg.as_deref())? {
+        let mut quarantine = Quarantine::open(&config, spec, &show.data_dir).await?;
+        let mut causes: BTreeMap<String, u64> = BTreeMap::new();
+        let mut left = show.limit;
+        loop {
+            let records = quarantine.next().await?;
+            if records.is_empty() || (left == 0 && !show.causes) {
+                break;
+            }
+            for record in &records {
+                *causes.entry(record.cause.clone()).or_default() += 1;
+            }
+            if !show.causes {
+                records.iter().take(left).try_for_each(|record| print(&spec.name, record, show.json))?;
+                left = left.saturating_sub(records.len());
+            }
+        }
+        if show.causes {
+            let rows: Vec<Vec<String>> =
+                causes.into_iter().map(|(cause, count)| vec![spec.name.clone(), count.to_string(), cause]).collect();
+            table::print(&["leg", "records", "cause"], &rows);
+        }
+    }
+    Ok(())
+}
+
+fn print(leg: &str, SetApart { header, cause, append_time_ms, body }: &SetApart, json: bool) -> Result<()> {
+    let text = String::from_utf8_lossy(body).into_owned();
+    if json {
+        let shown = Shown { leg, il: header.to_string(), appended_ms: *append_time_ms, cause, body: text };
+        println!("{}", serde_json::to_string(&shown)?);
+    } else {
+        println!("{}  {leg}  {header}  {cause}\n    {}", time(*append_time_ms), excerpt(&text));
+    }
+    Ok(())
+}
+
+/// The stream's sinks, or the one that is asked for.
+fn legs<'a>(config: &'a StreamConfig, leg: Option<&str>) -> Result<Vec<&'a SinkSpec>> {
+    let found: Vec<&SinkSpec> =
+        config.spec.sinks.iter().filter(|sink| leg.is_none_or(|leg| sink.name == leg)).collect();
+    let names = || config.spec.sinks.iter().map(|sink| sink.name.as_str()).collect::<Vec<_>>().join(", ");
+    ensure!(!found.is_empty(), "{} has no leg {:?}; there are {}", config.spec.id, leg.unwrap_or_default(), names());
+    Ok(found)
+}
+
+/// A leg's quarantine, wherever it lies, and how far it has been read.
+struct Quarantine {
+    held: Held,
+    at: ApartPosition,
+}
+
+enum Held {
+    Files(files::apart::Quarantine<'static>),
+    #[cfg(feature = "kafka")]
+    Kafka(sink::kafka::apart::Quarantine),
+}
+
+impl Quarantine {
+    async fn open(config: &StreamConfig, spec: &SinkSpec, data_dir: &Path) -> Result<Self> {
+        match &spec.kind {
+            SinkKind::Files { path } => {
+                let default_dir = || data_dir.join("out").join(config.spec.id.as_str()).join(&spec.name);
+                let dir = path.clone().unwrap_or_else(default_dir);
+                ensure!(dir.exists(), "{} is not there: is --data-dir the one that `up` uses?", dir.display());
+                let held = files::apart::Quarantine::open(&RealDisk, dir)?;
+                Ok(Self { at: held.start(), held: Held::Files(held) })
+            }
+            #[cfg(feature = "kafka")]
+            SinkKind::Kafka(target) => {
+                let (stream, incarnation, leg) = (config.spec.id.clone(), config.incarnation, spec.name.clone());
+                let identity = sink::Identity { stream, incarnation, leg };
+                let held = sink::kafka::apart::Quarantine::open(target, &identity).await?;
+                Ok(Self { at: held.start(), held: Held::Kafka(held) })
+            }
+            #[cfg(not(feature = "kafka"))]
+            SinkKind::Kafka(_) => {
+                anyhow::bail!("{} writes to Kafka, and this isolane was built without it", spec.name)
+            }
+        }
+    }
+
+    /// Some more records; none at the end.
+    async fn next(&mut self) -> Result<Vec<SetApart>> {
+        let apart = match &self.held {
+            Held::Files(files) => files.read(self.at)?,
+            #[cfg(feature = "kafka")]
+            Held::Kafka(kafka) => kafka.read(self.at).await?,
+        };
+        self.at = apart.next;
+        Ok(apart.records)
+    }
+}
+
+async fn replay(admin: &AdminClient, id: &StreamId, leg: Option<&str>) -> Result<()> {
+    let path = format!("/api/v1/streams/{id}");
+    let config: StreamConfig = admin.get(&path).await?;
+    let now_ms = u64::try_from(SystemClock.now_ms()).context("the clock is before 1970")?;
+    let names: Vec<String> = legs(&config, leg)?.into_iter().map(|sink| sink.name.clone()).collect();
+    let mut spec = config.spec;
+    for sink in spec.sinks.iter_mut().filter(|sink| names.contains(&sink.name)) {
+        // Later than the last order even if the clock was set back.
+        sink.replay_ms = now_ms.max(sink.replay_ms + 1);
+    }
+    let _changed: StreamConfig = admin.send(Method::PUT, &path, &spec).await?;
+    println!(
+        "{id}: {} will take what is in quarantine again; `isolane quarantine list {id}` shows how far",
+        names.join(", ")
+    );
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! `stream tap`: a stream's records as they become durable, with the fate that each leg gives them, and whether the leg has
+//! committed it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use journal::{AnyJournal, Chunk, Journal, Reader, Topic};
+use query::leg::tap::{Outcome, Tap, Tapped};
+use query::sql;
+use serde::Serialize;
+use stream::config::StreamConfig;
+use stream::control::AdminClient;
+use stream::facts::{Place, Position};
+use stream::fate::Fate;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{excerpt, time};
+use crate::args::StreamTap;
+
+/// How often the legs' positions are asked for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Records held back until they are settled; beyond it the oldest are shown as they stand.
+const HELD_MAX: usize = 10_000;
+/// Chunks that wait to be shown.
+const CHUNKS_MAX: usize = 4;
+
+/// Shows records until Ctrl-C, or until there have been enough.
+pub async fn run(args: StreamTap) -> Result<()> {
+    let admin = AdminClient::new(args.admin.admin.clone());
+    let config: StreamConfig = admin.get(&format!("/api/v1/streams/{}", args.id)).await?;
+    let names: Vec<&str> = config.spec.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let mut tap = Tap::new(sql::check(&config.sql(), &names).context("the stream's job")?);
+    let journal: admin::status::JournalAddress = admin.get("/api/v1/journal").await?;
+    let address = journal.address.context("admin knows no journal")?;
+    let mut chunks = read(&AnyJournal::connect(&address)?, &config, args.from_start).await?;
+    let mut legs = Legs { admin, id: args.id.clone(), positions: BTreeMap::new() };
+    let mut held = VecDeque::new();
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while left > 0 {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => break,
+            _ = ticks.tick(), if args.settled => legs.look().await?,
+            chunk = chunks.recv() => {
+                let (place, chunk) = chunk.context("the journal's readers have ended")?;
+                held.extend(chunk.entries.iter().flat_map(|entry| tap.look(place, entry)));
+            }
+        }
+        let is_due = |tapped: &Tapped, held: usize| !args.settled || held > HELD_MAX || legs.have(tapped);
+        while left > 0 && held.front().is_some_and(|tapped| is_due(tapped, held.len())) {
+            let Some(tapped) = held.pop_front() else { break };
+            show(&tapped, &legs, args.json)?;
+            left -= 1;
+        }
+    }
+    Ok(())
+}
+
+/// Reads all places of the stream, from their ends on or from their beginnings.
+async fn read(journal: &AnyJournal, config: &StreamConfig, from_start: bool) -> Result<mpsc::Receiver<(Place, Chunk)>> {
+    let topic = Topic::of(config);
+    let bounds = journal.bounds(std::slice::from_ref(&topic.key)).await.context("asking the journal")?;
+    let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
+    for place in journal.places(config) {
+        let known = bounds.iter().find(|known| known.place == place);
+        let offset = known.map_or(0, |known| if from_start { known.start_offset } else { known.end_offset });
+        let reader = journal.read(&topic, Position::at(place, offset));
+        tokio::spawn(pump(place, offset, reader, sender.clone()));
+    }
+    Ok(chunks)
+}
+
+async fn pump(place: Place, from: u64, mut reader: Reader, sender: mpsc::Sender<(Place, Chunk)>) {
+    loop {
+        match reader.next().await {
+            Ok(mut chunk) => {
+                // The first entry may begin before what was asked for.
+                chunk.entries.retain(|entry| entry.offset >= from);
+                if !chunk.entries.is_empty() && sender.send((place, chunk)).await.is_err() {
+                    return;
+                }
+            }
+            Err(refusal) => eprintln!("the journal does not answer: {refusal}; trying again"),
+        }
+    }
+}
+
+/// What the legs have committed.
+struct Legs {
+    admin: AdminClient,
+    id: String,
+    positions: BTreeMap<(String, Place), u64>,
+}
+
+impl Legs {
+    async fn look(&mut self) -> Result<()> {
+        let ledger: admin::ledger::Ledger = self.admin.get(&format!("/api/v1/ledger/{}", self.id)).await?;
+        for leg in ledger.legs {
+            let position = |at: admin::ledger::LegPosition| ((leg.leg.clone(), at.place), at.offset);
+            self.positions.extend(leg.positions.into_iter().map(position));
+        }
+        Ok(())
+    }
+
+    fn has(&self, leg: &str, tapped: &Tapped) -> bool {
+        self.positions.get(&(leg.to_owned(), tapped.place)).is_some_and(|offset| *offset > tapped.offset)
+    }
+
+    /// Whether every leg has committed it.
+    fn have(&self, tapped: &Tapped) -> bool {
+        tapped.outcomes.keys().all(|leg| self.has(leg, tapped))
+    }
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    cluster: u8,
+    partition: u32,
+    offset: u64,
+    appended_ms: i64,
+    il: String,
+    legs: BTreeMap<&'a str, Fated<'a>>,
+    /// The record's bytes, as text.
+    body: &'a str,
+}
+
+#[derive(Serialize)]
+struct Fated<'a> {
+    fate: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a str>,
+    committed: bool,
+}
+
+fn show(tapped: &Tapped, legs: &Legs, json: bool) -> Result<()> {
+    let Tapped { place, offset, append_time_ms, header, body, outcomes } = tapped;
+    let fated = |(leg, outcome)| {
+        let leg: &String = leg;
+        let (fate, cause) = worded(outcome);
+        (leg.as_str(), Fated { fate, cause, committed: legs.has(leg, tapped) })
+    };
+    let fates: BTreeMap<&str, Fated<'_>> = outcomes.iter().map(fated).collect();
+    let (text, il) = (String::from_utf8_lossy(body), header.to_string());
+    let Place { cluster, partition } = *place;
+    if json {
+        let (offset, appended_ms) = (*offset, *append_time_ms);
+        let shown = Shown { cluster, partition, offset, appended_ms, il, legs: fates, body: &text };
+        println!("{}", serde_json::to_string(&shown)?);
+        return Ok(());
+    }
+    let state = |(leg, Fated { fate, cause, committed }): (&&str, &Fated<'_>)| {
+        let cause = cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
+        format!("{leg}: {fate}{cause}, {}", if *committed { "committed" } else { "in flight" })
+    };
+    let states: Vec<String> = fates.iter().map(state).collect();
+    println!(
+        "{}  {cluster}/{partition}@{offset}  {il}  {}\n    {}",
+        time(*append_time_ms),
+        states.join("; "),
+        excerpt(&text)
+    );
+    Ok(())
+}
+
+fn worded(outcome: &Outcome) -> (&'static str, Option<&str>) {
+    match outcome {
+        Outcome::Double => ("double", None),
+        Outcome::Fate(Fate::Delivered, _) => ("delivered", None),
+        Outcome::Fate(Fate::Filtered, _) => ("filtered", None),
+        Outcome::Fate(Fate::Quarantined, cause) => ("quarantined", cause.as_deref()),
+        Outcome::Fate(Fate::Late, _) => ("late", None),
+        Outcome::Fate(Fate::Dropped, _) => ("dropped", None),
+    }
+}
