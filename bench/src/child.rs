@@ -81,6 +81,28 @@ pub enum Order {
         /// Where it appends.
         to: LimitLog,
     },
+    /// The limit of a leg that reads Kafka. It is ready when it is done.
+    LimitLeg {
+        /// The cluster's `bootstrap.servers`.
+        bootstrap: String,
+        /// The topic that it reads.
+        from: String,
+        /// The topic's partitions.
+        partitions: u32,
+        /// The topic's records.
+        records: u64,
+        /// Where they go.
+        to: LimitLeg,
+    },
+}
+
+/// Where the limit of a leg writes.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum LimitLeg {
+    /// To this topic, which it makes.
+    Topic(String),
+    /// To this Parquet file.
+    Parquet(PathBuf),
 }
 
 /// A door of a gateway.
@@ -103,6 +125,8 @@ pub enum LimitLog {
         bootstrap: String,
         /// Topics by their streams.
         topics: HashMap<String, Arc<str>>,
+        /// Of each.
+        partitions: u32,
     },
 }
 
@@ -132,9 +156,14 @@ async fn obey(order: Order) -> Result<()> {
             tokio::task::block_in_place(|| limit::agent::send_file(&file, sink))?;
             pending().await
         }
+        Order::LimitLeg { bootstrap, from, partitions, records, to } => {
+            limit::leg::run(&bootstrap, &from, partitions, records, to).await?;
+            ready(&[]);
+            pending().await
+        }
         Order::LimitDoor { door, to: LimitLog::File(file) } => open(door, limit::log::BareLog::create(&file)?).await,
-        Order::LimitDoor { door, to: LimitLog::Kafka { bootstrap, topics } } => {
-            open(door, limit::kafka::BareKafka::new(&bootstrap, topics)?).await
+        Order::LimitDoor { door, to: LimitLog::Kafka { bootstrap, topics, partitions } } => {
+            open(door, limit::kafka::BareKafka::new(&bootstrap, topics, partitions)?).await
         }
     }
 }

@@ -16,10 +16,11 @@ use rand::{RngExt, SeedableRng};
 use stream::clock::{Clock, SystemClock};
 use stream::config::StreamConfig;
 use stream::wire::v1::gateway_client::GatewayClient;
-use stream::wire::v1::{self, SendRequest, send_reply};
+use stream::wire::v1::{self, SendReply, SendRequest, send_reply};
 use stream::{BatchBuilder, Kind, SourceId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 
 /// Lengths of the records measured, newline included.
 pub const SIZES: [usize; 2] = [200, 1024];
@@ -91,13 +92,14 @@ pub fn groups(record_bytes: usize, bytes_total: usize) -> Vec<Vec<u8>> {
     (0..count).map(|_| lines.group(now_ms)).collect()
 }
 
-/// Posts every group once, over [`CONNECTIONS`] connections.
+/// Posts every group once, over [`CONNECTIONS`] connections, with keys that no other call uses.
 pub fn post_all(door: SocketAddr, stream: &str, groups: &[Vec<u8>]) -> Result<()> {
+    let run: u64 = rand::random();
     let path = format!("/v1/streams/{stream}/records");
     let share = |connection: usize| -> Result<()> {
         let mut client = Client::new(door);
         for (i, group) in groups.iter().enumerate().skip(connection).step_by(CONNECTIONS) {
-            post(&mut client, &path, &i.to_string(), group)?;
+            post(&mut client, &path, &format!("{run}-{i}"), group)?;
         }
         Ok(())
     };
@@ -154,23 +156,42 @@ pub async fn send_all(door: SocketAddr, lists: Vec<Vec<v1::Batch>>) -> Result<()
 }
 
 async fn send_list(door: SocketAddr, list: Vec<v1::Batch>) -> Result<()> {
-    let mut client = GatewayClient::connect(format!("http://{door}")).await?;
-    let (requests, receiver) = mpsc::channel(1);
-    let mut replies = client.send(ReceiverStream::new(receiver)).await?.into_inner();
-    for (id, batch) in (0..).zip(list) {
-        loop {
-            requests.send(SendRequest { id, batch: Some(batch.clone()) }).await.context("the call ended")?;
-            let reply = replies.message().await?.context("the door hung up")?;
-            match reply.outcome {
-                Some(send_reply::Outcome::Ack(_)) => break,
-                Some(send_reply::Outcome::Refusal(refusal)) if refusal.retry_after_ms > 0 => {
-                    tokio::time::sleep(REFUSED).await;
-                }
-                other => bail!("the door answered {other:?}"),
-            }
+    let mut call = GrpcCall::open(door).await?;
+    for batch in list {
+        while !call.send(batch.clone()).await? {
+            tokio::time::sleep(REFUSED).await;
         }
     }
     Ok(())
+}
+
+/// A call to the gRPC door, with one batch under way at a time.
+pub struct GrpcCall {
+    requests: mpsc::Sender<SendRequest>,
+    replies: Streaming<SendReply>,
+    id: u64,
+}
+
+impl GrpcCall {
+    /// Opens a call over a connection of its own.
+    pub async fn open(door: SocketAddr) -> Result<Self> {
+        let mut client = GatewayClient::connect(format!("http://{door}")).await?;
+        let (requests, receiver) = mpsc::channel(1);
+        let replies = client.send(ReceiverStream::new(receiver)).await?.into_inner();
+        Ok(Self { requests, replies, id: 0 })
+    }
+
+    /// Sends a batch; answers whether it was acknowledged, or refused for the moment.
+    pub async fn send(&mut self, batch: v1::Batch) -> Result<bool> {
+        self.id += 1;
+        self.requests.send(SendRequest { id: self.id, batch: Some(batch) }).await.context("the call ended")?;
+        let reply = self.replies.message().await?.context("the door hung up")?;
+        match reply.outcome {
+            Some(send_reply::Outcome::Ack(_)) => Ok(true),
+            Some(send_reply::Outcome::Refusal(refusal)) if refusal.retry_after_ms > 0 => Ok(false),
+            other => bail!("the door answered {other:?}"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,24 @@ pub struct Report {
     pairs: Vec<(&'static str, usize, Pair)>,
     delays: Option<Delays>,
     laned: Vec<Laned>,
+    halves: Vec<Half>,
+}
+
+/// A door at half of what it can take.
+#[derive(Debug)]
+pub struct Half {
+    /// The case.
+    pub case: &'static str,
+    /// Limit or ours.
+    pub side: &'static str,
+    /// Bytes of a record.
+    pub record_bytes: usize,
+    /// Bytes of a request.
+    pub bytes: usize,
+    /// How the load went.
+    pub paced: Paced,
+    /// CPU of the door.
+    pub cpu: Duration,
 }
 
 /// Many streams at a given rate.
@@ -72,7 +90,7 @@ impl Report {
             plan.rounds,
             plan.bytes / 1_000_000
         );
-        Ok(Self { machine, pairs: Vec::new(), delays: None, laned: Vec::new() })
+        Ok(Self { machine, pairs: Vec::new(), delays: None, laned: Vec::new(), halves: Vec::new() })
     }
 
     /// Adds a case.
@@ -89,6 +107,12 @@ impl Report {
     pub fn add_laned(&mut self, laned: Laned) {
         eprintln!("   {laned}");
         self.laned.push(laned);
+    }
+
+    /// Adds a run at half of what a door can take.
+    pub fn add_half(&mut self, half: Half) {
+        eprintln!("   {half}");
+        self.halves.push(half);
     }
 
     fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,6 +175,14 @@ impl fmt::Display for Report {
         if let Some(delays) = &self.delays {
             write!(f, "{delays}")?;
         }
+        if !self.halves.is_empty() {
+            writeln!(
+                f,
+                "\n| at half of the most | side | record | MB/s | refused | p50 ms | p99 ms | CPU-s per million |"
+            )?;
+            writeln!(f, "|---|---|---|---|---|---|---|---|")?;
+        }
+        self.halves.iter().try_for_each(|half| writeln!(f, "{half}"))?;
         if !self.laned.is_empty() {
             writeln!(
                 f,
@@ -159,6 +191,23 @@ impl fmt::Display for Report {
             writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
         }
         self.laned.iter().try_for_each(|laned| writeln!(f, "{laned}"))
+    }
+}
+
+impl fmt::Display for Half {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { case, side, record_bytes, bytes, paced, cpu } = self;
+        let bytes = (paced.delays_us.len() * bytes) as f64;
+        let mb_per_second = bytes / 1e6 / paced.wall.as_secs_f64();
+        let ms = |percent| measure::percentile(&paced.delays_us, percent) as f64 / 1e3;
+        let per_million = cpu.as_secs_f64() * 1e6 * *record_bytes as f64 / bytes;
+        let refused = paced.refused;
+        write!(
+            f,
+            "| {case} | {side} | {record_bytes} B | {mb_per_second:.0} | {refused} | {:.1} | {:.1} | {per_million:.2} |",
+            ms(50),
+            ms(99)
+        )
     }
 }
 
@@ -217,7 +266,8 @@ mod tests {
             parts: vec![("gateway", Duration::from_secs(seconds))],
         };
         let pair = Pair { limit: vec![sample(1)], ours: vec![sample(2), sample(4), sample(3)] };
-        let mut report = Report { machine: String::new(), pairs: Vec::new(), delays: None, laned: Vec::new() };
+        let mut report =
+            Report { machine: String::new(), pairs: Vec::new(), delays: None, laned: Vec::new(), halves: Vec::new() };
         report.add("some case", 200, pair);
         let text = report.to_string();
         assert!(text.contains("| some case | 200 B | 100 | 100 | 3.00 (2.00-4.00) | 1.00 | 3.0 |"), "{text}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use http::Method;
 use serde::de::IgnoredAny;
+use stream::StreamId;
 use stream::config::{StreamConfig, StreamSpec};
 use stream::control::AdminClient;
 use tempfile::TempDir;
@@ -99,6 +100,17 @@ impl Stage {
         Ok(self.admin.get(&format!("/api/v1/streams/{}", spec.id)).await?)
     }
 
+    /// Changes a stream.
+    pub async fn change(&self, spec: &StreamSpec) -> Result<()> {
+        let _changed: IgnoredAny = self.admin.send(Method::PUT, &format!("/api/v1/streams/{}", spec.id), spec).await?;
+        Ok(())
+    }
+
+    /// A stream's ledger.
+    pub async fn ledger(&self, id: &StreamId) -> Result<admin::ledger::Ledger> {
+        Ok(self.admin.get(&format!("/api/v1/ledger/{id}")).await?)
+    }
+
     /// Starts the journal.
     pub async fn journal(&self) -> Result<Child> {
         Child::start(&Order::Journal { dir: self.path("journal"), admin: self.admin_url() }).await
@@ -111,7 +123,12 @@ impl Stage {
 
     /// Starts the jobs behind `journal`, an address as text.
     pub async fn query(&self, journal: String, checkpoint: Duration) -> Result<Child> {
-        let (dir, out) = (self.path("query"), self.path("out"));
+        self.query_into(journal, checkpoint, &self.path("out")).await
+    }
+
+    /// The same with the folder below which the jobs publish.
+    pub async fn query_into(&self, journal: String, checkpoint: Duration, out: &Path) -> Result<Child> {
+        let (dir, out) = (self.path("query"), out.to_owned());
         Child::start(&Order::Query { dir, out, journal, admin: self.admin_url(), checkpoint }).await
     }
 }

@@ -65,7 +65,7 @@ pub async fn run(plan: &Plan, report: &mut Report) -> Result<()> {
 async fn limit(clusters: &Clusters, configs: &[StreamConfig]) -> Result<Child> {
     let topic = |config: &StreamConfig| (config.spec.id.to_string(), config.topic_key().replace('@', ".").into());
     let topics: HashMap<String, Arc<str>> = configs.iter().map(topic).collect();
-    let to = LimitLog::Kafka { bootstrap: clusters.normal_bootstrap(), topics };
+    let to = LimitLog::Kafka { bootstrap: clusters.normal_bootstrap(), topics, partitions: 1 };
     Child::start(&Order::LimitDoor { door: Door::Http, to }).await
 }
 

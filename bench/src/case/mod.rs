@@ -4,6 +4,7 @@ pub mod agent;
 pub mod gateway;
 pub mod query;
 pub mod delay;
+pub mod kafka;
 pub mod lanes;
 
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use crate::load::SIZES;
 use crate::report::Report;
 
 /// The cases in the order in which they run.
-pub const NAMES: [&str; 5] = ["agent", "gateway", "query", "delay", "lanes"];
+pub const NAMES: [&str; 6] = ["agent", "gateway", "query", "delay", "kafka", "lanes"];
 
 /// How much is done.
 pub struct Plan {
@@ -60,6 +61,12 @@ pub async fn run(plan: &Plan, is_wanted: &impl Fn(&str) -> bool, report: &mut Re
     }
     if is_wanted("delay") {
         delay::run(plan, report).await.context("case delay")?;
+    }
+    if is_wanted("kafka") {
+        let ground = kafka::Ground::start(&plan.dir)?;
+        for size in SIZES {
+            kafka::run(plan, &ground, size, report).await.with_context(|| format!("case kafka, {size} B"))?;
+        }
     }
     if is_wanted("lanes") {
         lanes::run(plan, report).await.context("case lanes")?;

@@ -51,7 +51,7 @@ pub async fn run(plan: &Plan, size: usize, report: &mut Report) -> Result<()> {
         async || {
             let (scratch, lines) = (tempfile::tempdir_in(&plan.dir)?, lines.clone());
             let path = scratch.path().join("limit.parquet");
-            on_a_thread(move || crate::limit::query::run(&lines, records, &path)).await
+            on_a_thread(move || crate::limit::query::run(lines.iter().cloned(), records, &path)).await
         },
         async || {
             let (scratch, entries) = (tempfile::tempdir_in(&plan.dir)?, entries.clone());

@@ -21,28 +21,32 @@ use stream::{Header, Kind, Range, SourceId};
 use super::door::{Append, Received};
 
 /// What a gateway's producers have.
-const PRODUCE: Settings = Settings {
+pub const PRODUCE: Settings = Settings {
     outstanding_bytes_max: limits::PRODUCERS * limits::PRODUCER_OUTSTANDING_BYTES_MAX,
     ack_timeout: Duration::from_secs(1),
     penalty_ack_timeout: limits::BATCH_DEADLINE,
     linger_max: Duration::ZERO,
 };
 
+/// Bytes that go to one partition before the next: as a gateway has it.
+const STICK_BYTES: u64 = 512 << 10;
+
 /// A producer and where each stream's records go.
 #[derive(Clone)]
 pub struct BareKafka {
     producer: Producer,
     topics: Arc<HashMap<String, Arc<str>>>,
+    partitions: u32,
     source: SourceId,
     position: Arc<AtomicU64>,
 }
 
 impl BareKafka {
-    /// A producer to the cluster at `bootstrap`; `topics` by their streams, one partition each.
-    pub fn new(bootstrap: &str, topics: HashMap<String, Arc<str>>) -> Result<Self> {
+    /// A producer to the cluster at `bootstrap`; `topics` by their streams, each of so many partitions.
+    pub fn new(bootstrap: &str, topics: HashMap<String, Arc<str>>, partitions: u32) -> Result<Self> {
         let producer = Producer::new(Cluster::new(bootstrap)?, PRODUCE);
         let source = SourceId::derive(SystemClock.now_minutes(), &[b"limit"]);
-        Ok(Self { producer, topics: topics.into(), source, position: Arc::default() })
+        Ok(Self { producer, topics: topics.into(), partitions, source, position: Arc::default() })
     }
 }
 
@@ -50,8 +54,9 @@ impl Append for BareKafka {
     async fn append(&self, received: Received) -> Result<()> {
         let topic = self.topics.get(&received.stream).context("an unknown stream")?;
         let start = self.position.fetch_add(received.bodies.len() as u64, Ordering::Relaxed);
+        let partition = (start / STICK_BYTES % u64::from(self.partitions)) as i32;
         let records = Lines { bodies: bodies(received), source: self.source, start };
-        self.producer.append(topic, 0, Box::new(records)).await?;
+        self.producer.append(topic, partition, Box::new(records)).await?;
         Ok(())
     }
 }

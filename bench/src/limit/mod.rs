@@ -6,3 +6,4 @@ pub mod log;
 pub mod door;
 pub mod kafka;
 pub mod query;
+pub mod leg;

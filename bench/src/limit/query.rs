@@ -27,14 +27,16 @@ const BATCH_ROWS_MAX: usize = 16 * 1024;
 const ROW_GROUP_BYTES_MAX: usize = 16 << 20;
 
 /// Decodes, transforms and writes `chunks` of `records` lines in all to `path`.
-pub fn run(chunks: &[Bytes], records: u64, path: &Path) -> Result<Sample> {
+pub fn run(chunks: impl Iterator<Item = Bytes>, records: u64, path: &Path) -> Result<Sample> {
     let began = Instant::now();
     let mut decoder = decoder()?;
     let [mut decode, mut transform, mut write] = [Duration::ZERO; 3];
     let mut laps = Laps::start()?;
     let mut writer: Option<ArrowWriter<File>> = None;
+    let mut bytes = 0;
     for chunk in chunks {
-        let taken = decoder.decode(chunk)?;
+        bytes += chunk.len() as u64;
+        let taken = decoder.decode(&chunk)?;
         ensure!(taken == chunk.len(), "the decoder took {taken} of {} bytes", chunk.len());
         let rows = decoder.flush()?.context("the decoder found no row")?;
         laps.add_to(&mut decode)?;
@@ -48,7 +50,6 @@ pub fn run(chunks: &[Bytes], records: u64, path: &Path) -> Result<Sample> {
     }
     writer.context("nothing to write")?.into_inner()?.sync_data()?;
     laps.add_to(&mut write)?;
-    let bytes = chunks.iter().map(Bytes::len).sum::<usize>() as u64;
     let parts = vec![("decode", decode), ("transform", transform), ("write", write)];
     Ok(Sample { records, bytes, wall: began.elapsed(), cpu: decode + transform + write, parts })
 }

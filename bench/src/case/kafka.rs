@@ -1,0 +1,249 @@
+//! On Kafka: the gateway at half of what it can take, HTTP and gRPC apart, and legs from a topic to a topic and to Parquet.
+//! The brokers are the same for limit and ours, and their CPU counts for neither.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use harness::http::Client;
+use harness::kafka::Clusters;
+use stream::Batch;
+use stream::config::{KafkaFormat, KafkaTarget, SinkKind, SinkSpec, StreamConfig, StreamSpec};
+use stream::limits::CHECKPOINT_UP;
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+
+use super::Plan;
+use crate::child::{Door, LimitLeg, LimitLog, Order};
+use crate::load::{self, CONNECTIONS, GrpcCall};
+use crate::measure::{Sample, alternate};
+use crate::pace::{self, Paced};
+use crate::report::{Half, Report};
+use crate::stage::{Child, Stage};
+
+/// Partitions of each topic: one for each broker.
+const PARTITIONS: u32 = 3;
+/// How long a leg may take over what is there.
+const RUN_WITHIN: Duration = Duration::from_secs(300);
+const POLL: Duration = Duration::from_millis(100);
+/// A job that hands its records on, as they are.
+const SQL_RAW: &str = "CREATE TABLE records (line STRING) WITH ('format' = 'raw'); \
+    INSERT INTO target SELECT line FROM records;";
+/// The job of the case `query`.
+const SQL_JSON: &str = "
+    CREATE TABLE records (lane INT, number BIGINT, made_ms BIGINT, text STRING) WITH ('format' = 'json');
+    INSERT INTO target SELECT number, made_ms, text FROM records WHERE lane <> 3;";
+
+/// Real clusters, with nothing in them yet.
+pub struct Ground {
+    clusters: Clusters,
+    _dir: TempDir,
+}
+
+impl Ground {
+    /// Starts the clusters below `dir`.
+    pub fn start(dir: &std::path::Path) -> Result<Self> {
+        let scratch = tempfile::tempdir_in(dir)?;
+        let clusters = tokio::task::block_in_place(|| Clusters::start_steady(scratch.path()))?;
+        Ok(Self { clusters, _dir: scratch })
+    }
+
+    fn bootstrap(&self) -> String {
+        self.clusters.normal_bootstrap()
+    }
+
+    fn journal(&self) -> String {
+        format!("kafka={}", self.bootstrap())
+    }
+}
+
+/// Runs the case for records of `size` bytes.
+pub async fn run(plan: &Plan, ground: &Ground, size: usize, report: &mut Report) -> Result<()> {
+    let groups = load::groups(size, plan.bytes);
+    for (door, name) in [(Door::Http, "gateway HTTP → Kafka"), (Door::Grpc, "gateway gRPC → Kafka")] {
+        eprintln!("== {name}, {size} B");
+        doors(plan, ground, door, size, &groups, name, report).await?;
+    }
+    for (job, name) in [(Job::Topic, "leg Kafka → Kafka"), (Job::Parquet, "leg Kafka → Parquet")] {
+        eprintln!("== {name}, {size} B");
+        legs(plan, ground, job, size, &groups, name, report).await?;
+    }
+    Ok(())
+}
+
+/// The topic of a stream in Kafka.
+fn topic_of(config: &StreamConfig) -> String {
+    config.topic_key().replace('@', ".")
+}
+
+async fn doors(
+    plan: &Plan,
+    ground: &Ground,
+    door: Door,
+    size: usize,
+    groups: &[Vec<u8>],
+    name: &'static str,
+    report: &mut Report,
+) -> Result<()> {
+    let stage = Stage::on(&plan.dir, Some(ground.journal())).await?;
+    let id = format!("bench.kafka.door-{}-{size}", if door == Door::Http { "http" } else { "grpc" });
+    let spec = StreamSpec { partitions: PARTITIONS, ..StreamSpec::new(id.parse()?) };
+    let config = stage.create(&spec).await?;
+    let gateway = stage.gateway(ground.journal()).await?;
+    let topics = [(id, topic_of(&config).into())].into();
+    let to = LimitLog::Kafka { bootstrap: ground.bootstrap(), topics, partitions: PARTITIONS };
+    let limit = Child::start(&Order::LimitDoor { door, to }).await?;
+    let (http, grpc) = (gateway.address(0)?, gateway.address(1)?);
+    let address = if door == Door::Http { http } else { grpc };
+
+    // The door's most, in a closed loop; brokers get warm meanwhile.
+    let mut most = 0.0_f64;
+    for _ in 0..2 {
+        let began = Instant::now();
+        tokio::task::block_in_place(|| load::post_all(http, config.spec.id.as_str(), groups))?;
+        most = most.max(groups.len() as f64 / began.elapsed().as_secs_f64());
+    }
+    eprintln!("   most: {most:.0} requests/s");
+    for _ in 0..plan.rounds {
+        for (side, child, address) in [("limit", &limit, limit.address(0)?), ("ours", &gateway, address)] {
+            let before = child.cpu()?;
+            let paced = match door {
+                Door::Http => over_http(plan, address, &config, groups, most / 2.0)?,
+                Door::Grpc => over_grpc(plan, address, &config, groups, most / 2.0)?,
+            };
+            let cpu = child.cpu()?.saturating_sub(before);
+            report.add_half(Half { case: name, side, record_bytes: size, bytes: groups[0].len(), paced, cpu });
+        }
+    }
+    Ok(())
+}
+
+fn over_http(
+    plan: &Plan,
+    door: SocketAddr,
+    config: &StreamConfig,
+    groups: &[Vec<u8>],
+    per_second: f64,
+) -> Result<Paced> {
+    let path = format!("/v1/streams/{}/records", config.spec.id);
+    let run: u64 = rand::random();
+    let send = |client: &mut Client, request: u64| {
+        let key = format!("{run}-{request}");
+        let body = &groups[request as usize % groups.len()];
+        let answer = client.exchange("POST", &path, &[("idempotency-key", &key)], body)?;
+        ensure!(matches!(answer.status, 200 | 429 | 503), "{}", String::from_utf8_lossy(&answer.body));
+        Ok(answer.status == 200)
+    };
+    let offer = || pace::offer(2 * CONNECTIONS, per_second, plan.offered[0], || Ok(Client::new(door)), send);
+    tokio::task::block_in_place(offer)
+}
+
+fn over_grpc(
+    plan: &Plan,
+    door: SocketAddr,
+    config: &StreamConfig,
+    groups: &[Vec<u8>],
+    per_second: f64,
+) -> Result<Paced> {
+    // Each run has sources of its own: what is sent again would cost a gateway as much, but not a reader.
+    let batches: Vec<_> = load::batches(config, groups).iter().flatten().map(Batch::to_wire).collect();
+    let runtime = Handle::current();
+    let connect = || runtime.block_on(GrpcCall::open(door));
+    let send = |call: &mut GrpcCall, request: u64| {
+        runtime.block_on(call.send(batches[request as usize % batches.len()].clone()))
+    };
+    tokio::task::block_in_place(|| pace::offer(2 * CONNECTIONS, per_second, plan.offered[0], connect, send))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Job {
+    Topic,
+    Parquet,
+}
+
+async fn legs(
+    plan: &Plan,
+    ground: &Ground,
+    job: Job,
+    size: usize,
+    groups: &[Vec<u8>],
+    name: &'static str,
+    report: &mut Report,
+) -> Result<()> {
+    let records = (groups.iter().map(Vec::len).sum::<usize>() / size) as u64;
+    let sample = |wall, cpu| Sample { records, bytes: records * size as u64, wall, cpu, parts: Vec::new() };
+    let stage = Stage::on(&plan.dir, Some(ground.journal())).await?;
+    let (mut round, kind) = (0, if job == Job::Topic { "topic" } else { "parquet" });
+    let filled = stage.create(&leg_spec(ground, job, &format!("bench.kafka.{kind}-{size}"), "unused")?).await?;
+    let gateway = stage.gateway(ground.journal()).await?;
+    tokio::task::block_in_place(|| load::post_all(gateway.address(0)?, filled.spec.id.as_str(), groups))?;
+    drop(gateway);
+    let pair = alternate(
+        plan.rounds,
+        async || {
+            round += 1;
+            let scratch = tempfile::tempdir_in(&plan.dir)?;
+            let to = match job {
+                Job::Topic => LimitLeg::Topic(format!("limit.{kind}-{size}.{round}")),
+                Job::Parquet => LimitLeg::Parquet(scratch.path().join("limit.parquet")),
+            };
+            let (from, partitions) = (topic_of(&filled), PARTITIONS);
+            let began = Instant::now();
+            let order = Order::LimitLeg { bootstrap: ground.bootstrap(), from, partitions, records, to };
+            let child = Child::start(&order).await?;
+            Ok(sample(began.elapsed(), child.cpu()?))
+        },
+        async || ours(plan, &stage, ground, &filled, job, records).await.map(|(wall, cpu)| sample(wall, cpu)),
+    );
+    report.add(name, size, pair.await?);
+    Ok(())
+}
+
+fn leg_spec(ground: &Ground, job: Job, id: &str, topic: &str) -> Result<StreamSpec> {
+    let kind = match job {
+        Job::Parquet => SinkKind::Files { path: None },
+        Job::Topic => SinkKind::Kafka(KafkaTarget {
+            brokers: ground.bootstrap(),
+            topic: topic.to_owned(),
+            partitions: PARTITIONS,
+            key: None,
+            format: KafkaFormat::Raw,
+        }),
+    };
+    let sql = if job == Job::Topic { SQL_RAW } else { SQL_JSON };
+    let sinks = vec![SinkSpec { name: "target".to_owned(), replay_ms: 0, kind }];
+    let (partitions, sql) = (PARTITIONS, Some(sql.to_owned()));
+    Ok(StreamSpec { partitions, sinks, sql, ..StreamSpec::new(id.parse()?) })
+}
+
+/// A real query process that reads the topic from its beginning: each time with a leg of another name, which is another
+/// reader.
+async fn ours(
+    plan: &Plan,
+    stage: &Stage,
+    ground: &Ground,
+    filled: &StreamConfig,
+    job: Job,
+    records: u64,
+) -> Result<(Duration, Duration)> {
+    let name = format!("target_{}", rand::random::<u32>());
+    let mut spec = leg_spec(ground, job, filled.spec.id.as_str(), &format!("{}.{name}", filled.spec.id))?;
+    spec.sinks[0].name = name.clone();
+    spec.sql = spec.sql.map(|sql| sql.replace("INTO target", &format!("INTO `{name}`")));
+    stage.change(&spec).await?;
+    let out = tempfile::tempdir_in(&plan.dir)?;
+    let began = Instant::now();
+    let query = stage.query_into(ground.journal(), CHECKPOINT_UP, out.path()).await?;
+    loop {
+        let legs = stage.ledger(&filled.spec.id).await?.legs;
+        let leg = legs.into_iter().find(|leg| leg.leg == name).context("no such leg")?;
+        if let Some(failure) = leg.failure {
+            bail!("the leg failed: {failure}");
+        }
+        if leg.fates.total() >= records {
+            return Ok((began.elapsed(), query.cpu()?));
+        }
+        ensure!(began.elapsed() < RUN_WITHIN, "{} of {records} records", leg.fates.total());
+        tokio::time::sleep(POLL).await;
+    }
+}
