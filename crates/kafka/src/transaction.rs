@@ -20,6 +20,7 @@ use kafka_protocol::messages::{
     ProducerId, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -205,10 +206,22 @@ impl TransactionalProducer {
                 Err(error) => failure = Some(error),
             }
         }
+        // All brokers at the same time: the wait is that for the slowest of them, not for one after the other.
+        let mut asked = JoinSet::new();
         for (address, batches) in by_broker {
-            match self.produce_to(&address, &batches).await {
-                Ok(answers) => {
-                    for (place, outcome) in answers {
+            match self.connection_to(&address).await {
+                Ok(connection) => drop(asked.spawn(self.request_of(&batches).send(connection, address, batches))),
+                Err(error) => failure = Some(batches.iter().fold(error, |error, (place, _)| self.note(place, error))),
+            }
+        }
+        while let Some(answered) = asked.join_next().await {
+            let Ok(Produced { address, batches, outcomes }) = answered else {
+                failure = Some(KafkaError::Closed);
+                continue;
+            };
+            match outcomes {
+                Ok(outcomes) => {
+                    for (place, outcome) in outcomes {
                         match outcome {
                             Ok(()) => waiting.retain(|(other, _)| *other != place),
                             Err(error) => failure = Some(self.note(&place, error)),
@@ -231,30 +244,58 @@ impl TransactionalProducer {
         error
     }
 
-    async fn produce_to(
-        &mut self,
-        address: &str,
-        batches: &[(Place, Bytes)],
-    ) -> Result<Vec<(Place, Result<(), KafkaError>)>, KafkaError> {
+    async fn connection_to(&mut self, address: &str) -> Result<Connection, KafkaError> {
         let connection = match self.leaders.get(address).filter(|open| !open.is_lost()) {
             Some(open) => open.clone(),
             None => Connection::open(address).await?,
         };
         self.leaders.insert(address.to_owned(), connection.clone());
+        Ok(connection)
+    }
+
+    fn request_of(&self, batches: &[(Place, Bytes)]) -> Request {
         let mut topics: BTreeMap<&str, Vec<PartitionProduceData>> = BTreeMap::new();
         for ((topic, partition), bytes) in batches {
             let data = PartitionProduceData::default().with_index(*partition).with_records(Some(bytes.clone()));
             topics.entry(topic).or_default().push(data);
         }
         let topic = |(topic, data)| TopicProduceData::default().with_name(name(topic)).with_partition_data(data);
-        let request = ProduceRequest::default()
+        let within = self.settings.step_within;
+        let message = ProduceRequest::default()
             .with_transactional_id(Some(transactional_id(&self.settings.id)))
             .with_acks(-1)
-            .with_timeout_ms(self.settings.step_within.as_millis() as i32)
+            .with_timeout_ms(within.as_millis() as i32)
             .with_topic_data(topics.into_iter().map(topic).collect());
+        Request { message, within }
+    }
+}
+
+/// What one broker is asked to append.
+struct Request {
+    message: ProduceRequest,
+    within: Duration,
+}
+
+/// What became of each batch.
+type Outcomes = Vec<(Place, Result<(), KafkaError>)>;
+
+/// What one broker said.
+struct Produced {
+    address: String,
+    batches: Vec<(Place, Bytes)>,
+    outcomes: Result<Outcomes, KafkaError>,
+}
+
+impl Request {
+    async fn send(self, connection: Connection, address: String, batches: Vec<(Place, Bytes)>) -> Produced {
+        let outcomes = self.ask(&connection).await;
+        Produced { address, batches, outcomes }
+    }
+
+    async fn ask(&self, connection: &Connection) -> Result<Outcomes, KafkaError> {
         let version = connection.version::<ProduceRequest>()?.min(PRODUCE_VERSION_MAX);
-        let answer = connection.call_at(&request, version, self.settings.step_within).await?;
-        let mut outcomes = Vec::with_capacity(batches.len());
+        let answer = connection.call_at(&self.message, version, self.within).await?;
+        let mut outcomes = Vec::new();
         for topic in answer.responses {
             for partition in topic.partition_responses {
                 let place = (topic.name.0.to_string(), partition.index);

@@ -74,7 +74,12 @@ impl SourceId {
 
 impl fmt::Display for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // One write of a whole text: a formatter's call per byte was a sixth of a Kafka leg's CPU.
+        let mut text = [0; 24];
+        for (digits, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
+            *digits = [byte >> 4, byte & 0xf].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+        }
+        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -89,13 +94,14 @@ impl FromStr for SourceId {
 
     fn from_str(text: &str) -> Result<Self, HeaderError> {
         let bad = || HeaderError { text: text.to_owned(), what: "source is not 24 hex digits" };
-        if text.len() != 24 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let digit = |digit: u8| char::from(digit).to_digit(16).map(|digit| digit as u8);
+        let mut id = [0; 12];
+        let (digits, rest) = text.as_bytes().as_chunks::<2>();
+        if digits.len() != id.len() || !rest.is_empty() {
             return Err(bad());
         }
-        let mut id = [0; 12];
-        for (byte, digits) in id.iter_mut().zip(0..) {
-            let at = digits * 2;
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| bad())?;
+        for (byte, [high, low]) in id.iter_mut().zip(digits) {
+            *byte = digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low).ok_or_else(bad)?;
         }
         Ok(Self(id))
     }

@@ -24,7 +24,6 @@ pub mod state;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use kafka::batch::BatchWriter;
 use kafka::fetch::{Fetcher, Isolation};
 use kafka::offsets::{self, At};
@@ -41,7 +40,7 @@ use crate::files::Identity;
 use crate::metrics;
 use crate::seam::{Apart, Rows, SetApart, Sink};
 use crate::state::{ApartPosition, Commit, LegState};
-use rows::Laid;
+use rows::{Laid, LaidRows};
 use state::{Book, Folded};
 
 /// The topic of all legs' states in a cluster, and its partitions.
@@ -80,7 +79,9 @@ struct Live {
     book: Book,
     state_place: Place,
     partitions: i32,
-    waiting: BTreeMap<Place, BatchWriter>,
+    topic: String,
+    quarantine: Place,
+    waiting: BTreeMap<Shelf, BatchWriter>,
     open_bytes: usize,
     rows: u64,
     apart: u64,
@@ -98,6 +99,15 @@ fn quarantine_of(target: &KafkaTarget) -> Place {
 
 fn state_place(leg: &str) -> Place {
     (STATE_TOPIC.to_owned(), rows::partition_of(leg.as_bytes(), STATE_PARTITIONS))
+}
+
+/// Which batch a record waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Shelf {
+    /// A partition of the sink's topic.
+    Rows(i32),
+    /// The quarantine.
+    Apart,
 }
 
 impl KafkaSink {
@@ -168,11 +178,11 @@ impl Live {
     async fn recover(
         target: KafkaTarget,
         name: String,
-        quarantine: String,
+        quarantine: Place,
         transaction_timeout: Duration,
     ) -> Result<Result<Self, String>, KafkaError> {
         let cluster = Cluster::new(&target.brokers)?;
-        KafkaSink::prepare(&cluster, &target, quarantine).await?;
+        KafkaSink::prepare(&cluster, &target, quarantine.0.clone()).await?;
         let settings = Settings { id: name.clone(), transaction_timeout, step_within: STEP };
         let producer = TransactionalProducer::start(cluster.clone(), settings).await?;
         let state_place = state_place(&name);
@@ -187,6 +197,8 @@ impl Live {
             book,
             state_place,
             partitions,
+            topic: target.topic,
+            quarantine,
             waiting: BTreeMap::new(),
             open_bytes: 0,
             rows: 0,
@@ -194,37 +206,64 @@ impl Live {
         }))
     }
 
-    /// Adds a record to what waits for its partition, after appending that if it would become more than a batch.
-    async fn push(&mut self, place: Place, laid: &Laid) -> Result<(), KafkaError> {
-        let more = laid.value.as_ref().map_or(0, Bytes::len);
-        if self.waiting.get(&place).is_some_and(|batch| batch.bytes() + more > FLUSH_BYTES) {
-            self.flush(Some(&place)).await?;
+    /// Adds a record to what waits; false, and nothing is added, if that must be appended first.
+    fn push(&mut self, shelf: Shelf, laid: &Laid<'_>) -> bool {
+        let batch = self.waiting.entry(shelf).or_insert_with(|| BatchWriter::new(laid.time_ms, FLUSH_BYTES));
+        if !batch.is_empty() && batch.bytes() + laid.value.map_or(0, <[u8]>::len) > FLUSH_BYTES {
+            return false;
         }
-        let batch = self.waiting.entry(place).or_insert_with(|| BatchWriter::new(laid.time_ms, FLUSH_BYTES));
         let before = batch.bytes();
-        let headers: Vec<(&[u8], &[u8])> =
-            laid.headers.iter().map(|(name, value)| (name.as_bytes(), &value[..])).collect();
-        batch.push(laid.time_ms, laid.key.as_deref(), laid.value.as_deref(), &headers);
+        batch.push(laid.time_ms, laid.key, laid.value, laid.headers);
         self.open_bytes += batch.bytes() - before;
+        true
+    }
+
+    async fn write(&mut self, rows: &LaidRows) -> Result<(), KafkaError> {
+        self.rows += rows.len() as u64;
+        let mut scratch = String::new();
+        for row in 0..rows.len() {
+            let mut push = |live: &mut Self| {
+                rows.with(row, &mut scratch, |laid| {
+                    live.push(Shelf::Rows(rows::partition_of(laid.spread_by(), live.partitions)), laid)
+                })
+            };
+            if !push(self) {
+                self.flush().await?;
+                push(self);
+            }
+        }
         Ok(())
     }
 
-    /// Appends what waits: for one place, or all of it.
-    async fn flush(&mut self, only: Option<&Place>) -> Result<(), KafkaError> {
-        let batches: Vec<(Place, BatchWriter)> = match only {
-            Some(place) => self.waiting.remove_entry(place).into_iter().collect(),
-            None => std::mem::take(&mut self.waiting).into_iter().collect(),
-        };
-        if batches.is_empty() {
+    async fn set_apart(&mut self, records: &[SetApart], leg: &str) -> Result<(), KafkaError> {
+        self.apart += records.len() as u64;
+        for record in records {
+            let push = |live: &mut Self| rows::with_apart(record, leg, |laid| live.push(Shelf::Apart, laid));
+            if !push(self) {
+                self.flush().await?;
+                push(self);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends what waits, for all partitions at once: one wait for the brokers.
+    async fn flush(&mut self) -> Result<(), KafkaError> {
+        if self.waiting.is_empty() {
             return Ok(());
         }
-        self.producer.append(batches).await?;
+        let place = |shelf| match shelf {
+            Shelf::Rows(partition) => (self.topic.clone(), partition),
+            Shelf::Apart => self.quarantine.clone(),
+        };
+        let waiting = std::mem::take(&mut self.waiting);
+        self.producer.append(waiting.into_iter().map(|(shelf, batch)| (place(shelf), batch)).collect()).await?;
         crash::point("kafka.rows.appended");
         Ok(())
     }
 
     async fn commit(&mut self, name: &str, commit: &Commit) -> Result<u64, KafkaError> {
-        self.flush(None).await?;
+        self.flush().await?;
         let number = self.state.commit + 1;
         self.state.apply(number, commit);
         // A batch a record: a snapshot's pieces together may be more than one batch holds.
@@ -271,7 +310,7 @@ async fn read_state(cluster: &Cluster, place: &Place, name: &str) -> Result<Fold
 impl Sink for KafkaSink {
     fn recover(&mut self) -> Result<LegState, SinkError> {
         self.live = None;
-        let recovering = Live::recover(self.target.clone(), self.name(), self.quarantine().0, self.transaction_timeout);
+        let recovering = Live::recover(self.target.clone(), self.name(), self.quarantine(), self.transaction_timeout);
         let live = self.wait(recovering)?.map_err(|error| self.failed(&error))?;
         let live = live.map_err(|cause| SinkError::Kafka { topic: STATE_TOPIC.to_owned(), cause })?;
         info!(leg = self.name(), commit = live.state.commit, topic = self.target.topic, "the Kafka sink has recovered");
@@ -282,18 +321,11 @@ impl Sink for KafkaSink {
     }
 
     fn write(&mut self, rows: Rows) -> Result<(), SinkError> {
-        let laid = rows::lay_out(&rows, &self.target)
+        let laid = rows::lay_out(rows, &self.target)
             .map_err(|cause| SinkError::Kafka { topic: self.target.topic.clone(), cause })?;
-        let topic = self.target.topic.clone();
         self.step(|mut live| async move {
-            live.rows += laid.len() as u64;
-            for record in laid {
-                let partition = rows::partition_of(record.spread_by(), live.partitions);
-                if let Err(error) = live.push((topic.clone(), partition), &record).await {
-                    return (live, Err(error));
-                }
-            }
-            (live, Ok(()))
+            let done = live.write(&laid).await;
+            (live, done)
         })
     }
 
@@ -301,16 +333,10 @@ impl Sink for KafkaSink {
         if records.is_empty() {
             return Ok(());
         }
-        let (place, name) = (self.quarantine(), self.name());
-        let laid: Vec<Laid> = records.iter().map(|record| rows::lay_out_apart(record, &name)).collect();
+        let (records, name) = (records.to_vec(), self.name());
         self.step(|mut live| async move {
-            live.apart += laid.len() as u64;
-            for record in &laid {
-                if let Err(error) = live.push(place.clone(), record).await {
-                    return (live, Err(error));
-                }
-            }
-            (live, Ok(()))
+            let done = live.set_apart(&records, &name).await;
+            (live, done)
         })
     }
 

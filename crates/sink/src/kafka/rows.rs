@@ -1,11 +1,9 @@
 //! Rows as Kafka's records: a key, a value, the event's time, and where it came from. Pure.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::ByteArrayType;
-use arrow_array::{Array, ArrayRef, GenericByteArray, RecordBatch};
+use arrow_array::{Array, ArrayRef, BinaryArray, RecordBatch, StringArray};
 use arrow_json::writer::{LineDelimited, WriterBuilder};
 use arrow_schema::DataType;
-use bytes::Bytes;
 use kafka::batch::Record;
 use stream::config::{KafkaFormat, KafkaTarget};
 use stream::provenance::HEADER_NAME;
@@ -20,29 +18,87 @@ const LEG: &str = "il-leg";
 /// The header with the time at which the journal took a record that was set apart, in ms since 1970.
 const APPENDED: &str = "il-appended";
 
-/// A record ready to be written.
+/// A record ready to be written; what it has lies elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Laid {
+pub struct Laid<'a> {
     /// Its key.
-    pub key: Option<Bytes>,
+    pub key: Option<&'a [u8]>,
     /// Its value.
-    pub value: Option<Bytes>,
+    pub value: Option<&'a [u8]>,
     /// The event's time, in ms since 1970.
     pub time_ms: i64,
-    /// Its headers.
-    pub headers: Vec<(&'static str, Bytes)>,
+    /// Its headers, the provenance first.
+    pub headers: &'a [(&'a [u8], &'a [u8])],
 }
 
-impl Laid {
+impl Laid<'_> {
     /// What chooses its partition: its key, or where it came from.
     pub fn spread_by(&self) -> &[u8] {
         let source = || self.headers.first().and_then(|(_, il)| il.get(1..25)).unwrap_or_default();
-        self.key.as_deref().unwrap_or_else(source)
+        self.key.unwrap_or_else(source)
+    }
+}
+
+/// Rows on their way to be records: columns, not a record each, because there are millions of them.
+pub struct LaidRows {
+    keys: Option<Texts>,
+    values: Texts,
+    event_times_ms: Vec<i64>,
+    origins: Vec<Origin>,
+}
+
+/// Keys or values.
+enum Texts {
+    /// A column of text.
+    Text(StringArray),
+    /// A column of bytes.
+    Binary(BinaryArray),
+    /// Lines, and where each ends.
+    Lines(Vec<u8>, Vec<usize>),
+}
+
+impl Texts {
+    fn get(&self, row: usize) -> Option<&[u8]> {
+        match self {
+            Self::Text(column) => column.is_valid(row).then(|| column.value(row).as_bytes()),
+            Self::Binary(column) => column.is_valid(row).then(|| column.value(row)),
+            Self::Lines(text, ends) => {
+                let start = row.checked_sub(1).map_or(0, |before| ends[before] + 1);
+                Some(&text[start..ends[row]])
+            }
+        }
+    }
+}
+
+impl LaidRows {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.origins.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.origins.is_empty()
+    }
+
+    /// Calls `with` with a row's record, for which `scratch` is room.
+    pub fn with<T>(&self, row: usize, scratch: &mut String, with: impl FnOnce(&Laid<'_>) -> T) -> T {
+        use std::fmt::Write;
+        let Origin { source, range } = self.origins[row];
+        scratch.clear();
+        // Writing to a string cannot fail.
+        let _ = write!(scratch, "{}", Header { kind: Kind::Event, source, range, lap: 0, event_time_ms: None });
+        with(&Laid {
+            key: self.keys.as_ref().and_then(|keys| keys.get(row)),
+            value: self.values.get(row),
+            time_ms: self.event_times_ms[row].max(0),
+            headers: &[(HEADER_NAME.as_bytes(), scratch.as_bytes())],
+        })
     }
 }
 
 /// The rows as records. The error says which column does not fit.
-pub fn lay_out(rows: &Rows, target: &KafkaTarget) -> Result<Vec<Laid>, String> {
+pub fn lay_out(rows: Rows, target: &KafkaTarget) -> Result<LaidRows, String> {
     let Rows { batch, event_times_ms, origins } = rows;
     let (keys, batch) = match &target.key {
         Some(key) => {
@@ -52,7 +108,7 @@ pub fn lay_out(rows: &Rows, target: &KafkaTarget) -> Result<Vec<Laid>, String> {
             let others: Vec<usize> = (0..batch.num_columns()).filter(|other| *other != at).collect();
             (Some(keys), batch.project(&others).map_err(|error| error.to_string())?)
         }
-        None => (None, batch.clone()),
+        None => (None, batch),
     };
     let values = match target.format {
         KafkaFormat::Json => json(&batch)?,
@@ -61,24 +117,23 @@ pub fn lay_out(rows: &Rows, target: &KafkaTarget) -> Result<Vec<Laid>, String> {
             columns => return Err(format!("format raw takes one column beside the key, there are {}", columns.len())),
         },
     };
-    let laid = |(row, value): (usize, Option<Bytes>)| Laid {
-        key: keys.as_ref().and_then(|keys| keys[row].clone()),
-        value,
-        time_ms: event_times_ms[row].max(0),
-        headers: vec![(HEADER_NAME, provenance(origins[row]))],
-    };
-    Ok(values.into_iter().enumerate().map(laid).collect())
+    Ok(LaidRows { keys, values, event_times_ms, origins })
 }
 
-/// A record that leg `leg` could not convert, with its cause.
-pub fn lay_out_apart(record: &SetApart, leg: &str) -> Laid {
-    let headers = vec![
-        (HEADER_NAME, Bytes::from(record.header.to_string())),
-        (CAUSE, Bytes::from(record.cause.clone())),
-        (APPENDED, Bytes::from(record.append_time_ms.to_string())),
-        (LEG, Bytes::from(leg.to_owned())),
-    ];
-    Laid { key: None, value: Some(record.body.clone()), time_ms: record.append_time_ms.max(0), headers }
+/// Calls `with` with a record that leg `leg` could not convert, its cause among the headers.
+pub fn with_apart<T>(record: &SetApart, leg: &str, with: impl FnOnce(&Laid<'_>) -> T) -> T {
+    let (il, appended) = (record.header.to_string(), record.append_time_ms.to_string());
+    with(&Laid {
+        key: None,
+        value: Some(&record.body),
+        time_ms: record.append_time_ms.max(0),
+        headers: &[
+            (HEADER_NAME.as_bytes(), il.as_bytes()),
+            (CAUSE.as_bytes(), record.cause.as_bytes()),
+            (APPENDED.as_bytes(), appended.as_bytes()),
+            (LEG.as_bytes(), leg.as_bytes()),
+        ],
+    })
 }
 
 /// A record of the quarantine's topic as `leg` set it apart; none if another leg did, or nobody of us.
@@ -91,45 +146,23 @@ pub fn read_apart(record: Record, leg: &str) -> Option<SetApart> {
     is_ours.then(|| SetApart { header, cause, append_time_ms, body: record.value.unwrap_or_default() })
 }
 
-fn provenance(Origin { source, range }: Origin) -> Bytes {
-    Header { kind: Kind::Event, source, range, lap: 0, event_time_ms: None }.to_string().into()
-}
-
 /// Each row as a JSON object, nulls written out, as Flink does.
-fn json(batch: &RecordBatch) -> Result<Vec<Option<Bytes>>, String> {
+fn json(batch: &RecordBatch) -> Result<Texts, String> {
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
     writer.write(batch).and_then(|()| writer.finish()).map_err(|error| error.to_string())?;
-    let text = Bytes::from(writer.into_inner());
+    let text = writer.into_inner();
     // JSON escapes line feeds, so that each one ends a row.
-    let mut start = 0;
-    let ends = memchr_lines(&text);
-    let lines = ends.into_iter().map(|end| {
-        let line = text.slice(start..end);
-        start = end + 1;
-        Some(line)
-    });
-    Ok(lines.collect())
-}
-
-fn memchr_lines(text: &[u8]) -> Vec<usize> {
-    text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect()
+    let ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect();
+    Ok(Texts::Lines(text, ends))
 }
 
 /// A column of text or bytes, as it is.
-fn texts(column: &ArrayRef, name: &str) -> Result<Vec<Option<Bytes>>, String> {
+fn texts(column: &ArrayRef, name: &str) -> Result<Texts, String> {
     match column.data_type() {
-        DataType::Utf8 => Ok(bytes_of(column.as_string::<i32>())),
-        DataType::Binary => Ok(bytes_of(column.as_binary::<i32>())),
+        DataType::Utf8 => Ok(Texts::Text(column.as_string().clone())),
+        DataType::Binary => Ok(Texts::Binary(column.as_binary().clone())),
         other => Err(format!("column {name} is {other}; CAST it AS STRING to use it as it is")),
     }
-}
-
-fn bytes_of<T: ByteArrayType>(column: &GenericByteArray<T>) -> Vec<Option<Bytes>> {
-    let value = |row| {
-        let value: &T::Native = column.value(row);
-        Bytes::copy_from_slice(value.as_ref())
-    };
-    (0..column.len()).map(|row| column.is_valid(row).then(|| value(row))).collect()
 }
 
 /// The partition of a key: Kafka's own rule (murmur2, as in its Java client), so that a key lies where other producers put
@@ -163,8 +196,9 @@ fn murmur2(data: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::{Int64Array, StringArray};
+    use arrow_array::Int64Array;
     use arrow_schema::{Field, Schema};
+    use bytes::Bytes;
     use std::sync::Arc;
     use stream::SourceId;
     use stream::provenance::Range;
@@ -188,20 +222,30 @@ mod tests {
         KafkaTarget { brokers: "a:1".into(), topic: "t".into(), partitions: 1, key: key.map(str::to_owned), format }
     }
 
+    /// Keys, values and what they are spread by.
+    fn laid(rows: Rows, target: &KafkaTarget) -> Vec<[Option<String>; 3]> {
+        let (laid, mut scratch) = (lay_out(rows, target).unwrap(), String::new());
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let mut one = |row| {
+            laid.with(row, &mut scratch, |one| [one.key, one.value, Some(one.spread_by())].map(|bytes| bytes.map(text)))
+        };
+        (0..laid.len()).map(&mut one).collect()
+    }
+
     #[test]
     fn rows_become_json_or_bytes_with_their_keys() {
-        let laid = lay_out(&rows(), &target(Some("user"), KafkaFormat::Json)).unwrap();
-        let values: Vec<&[u8]> = laid.iter().map(|record| record.value.as_deref().unwrap()).collect();
-        let expected: [&[u8]; 2] = [br#"{"line":"a\n\"b\"","n":null}"#, "{\"line\":\"ü\",\"n\":-7}".as_bytes()];
-        assert_eq!(values, expected);
-        assert_eq!((laid[0].key.as_deref(), laid[1].key.as_deref()), (Some(&b"ann"[..]), None));
-        assert_eq!(laid[1].spread_by(), SourceId::derive(1, &[]).to_string().as_bytes());
-        assert!(lay_out(&rows(), &target(Some("user"), KafkaFormat::Raw)).unwrap_err().contains("one column"));
-        assert!(lay_out(&rows(), &target(Some("who"), KafkaFormat::Json)).unwrap_err().contains("who"));
+        let (ann, source) = (Some("ann".to_owned()), Some(SourceId::derive(1, &[]).to_string()));
+        let values = [r#"{"line":"a\n\"b\"","n":null}"#, r#"{"line":"ü","n":-7}"#].map(|text| Some(text.to_owned()));
+        let [first, second] = values;
+        let expected = [[ann.clone(), first, ann], [None, second, source]];
+        assert_eq!(laid(rows(), &target(Some("user"), KafkaFormat::Json)), expected);
+        let refused = |target| lay_out(rows(), &target).err().unwrap();
+        assert!(refused(target(Some("user"), KafkaFormat::Raw)).contains("one column"));
+        assert!(refused(target(Some("who"), KafkaFormat::Json)).contains("who"));
         let mut one = rows();
         one.batch = one.batch.project(&[1]).unwrap();
-        let laid = lay_out(&one, &target(None, KafkaFormat::Raw)).unwrap();
-        assert_eq!(laid[0].value.as_deref(), Some(&b"a\n\"b\""[..]));
+        let laid = laid(one, &target(None, KafkaFormat::Raw));
+        assert_eq!(laid[0][1].as_deref(), Some("a\n\"b\""));
     }
 
     #[test]
@@ -209,9 +253,11 @@ mod tests {
         let Origin { source, range } = rows().origins[0];
         let header = Header { kind: Kind::Event, source, range, lap: 2, event_time_ms: Some(7) };
         let apart = SetApart { header, cause: "no JSON".into(), append_time_ms: 9, body: Bytes::from_static(b"\xff{") };
-        let laid = lay_out_apart(&apart, "a.b.c.1.files");
-        let headers = laid.headers.iter().map(|(name, value)| (Bytes::from_static(name.as_bytes()), value.clone()));
-        let record = Record { offset: 0, time_ms: 0, key: None, value: laid.value.clone(), headers: headers.collect() };
+        let record = with_apart(&apart, "a.b.c.1.files", |laid| {
+            let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+            let headers = laid.headers.iter().map(|(name, value)| (copy(name), copy(value))).collect();
+            Record { offset: 0, time_ms: 0, key: None, value: laid.value.map(copy), headers }
+        });
         assert_eq!(read_apart(record.clone(), "a.b.c.1.files"), Some(apart));
         assert_eq!(read_apart(record, "a.b.c.1.other"), None);
     }
