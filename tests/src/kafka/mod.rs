@@ -8,6 +8,7 @@
 mod software;
 mod node;
 mod metadata;
+pub mod replies;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,6 +19,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::poll;
 use node::{Node, Plan};
+use replies::Holds;
 use software::Software;
 
 /// How long nodes may take to answer: five JVMs start at once in 10 to 25 s, longer beside a build.
@@ -44,19 +46,27 @@ impl Clusters {
     /// Starts both in `dir` and waits until every broker answers and knows its whole cluster. What an earlier start
     /// left in `dir` is taken over.
     pub fn start(dir: &Path) -> Result<Self> {
-        Self::start_with(Software::find()?, dir)
+        Self::start_with(Software::find()?, dir, None)
+    }
+
+    /// The same with a proxy before each broker, for [`Clusters::proxied_bootstrap`], that holds what `holds` says.
+    pub fn start_behind(holds: &Holds, dir: &Path) -> Result<Self> {
+        Self::start_with(Software::find()?, dir, Some(holds))
     }
 
     /// The same with nodes that have memory enough for delays to be measured.
     pub fn start_steady(dir: &Path) -> Result<Self> {
-        Self::start_with(Software::find()?.steady(), dir)
+        Self::start_with(Software::find()?.steady(), dir, None)
     }
 
-    fn start_with(software: Software, dir: &Path) -> Result<Self> {
+    fn start_with(software: Software, dir: &Path, holds: Option<&Holds>) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let dir = fs::canonicalize(dir)?;
         let nodes: Result<_> = PLANS.into_iter().map(|plan| Node::new(plan, &dir)).collect();
         let mut clusters = Self { software, nodes: nodes? };
+        for (node, holds) in clusters.nodes.iter_mut().zip(std::iter::repeat(holds)) {
+            holds.map(|holds| node.stand_behind(holds)).transpose()?;
+        }
         clusters.format()?;
         for node in &mut clusters.nodes {
             node.start(&clusters.software)?;
@@ -69,6 +79,12 @@ impl Clusters {
     /// The normal cluster's `bootstrap.servers`.
     pub fn normal_bootstrap(&self) -> String {
         self.bootstrap(NORMAL)
+    }
+
+    /// The normal cluster's `bootstrap.servers`, through the proxies.
+    pub fn proxied_bootstrap(&self) -> String {
+        let proxies = self.brokers_of(NORMAL).filter_map(Node::proxy_address);
+        proxies.map(|address| address.to_string()).collect::<Vec<_>>().join(",")
     }
 
     /// The failover cluster's `bootstrap.servers`.

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
+use super::replies::{self, Holds};
 use super::software::{Software, spawn_for_life};
 use super::{FAILOVER, metadata};
 use crate::killer;
@@ -27,7 +28,8 @@ const TAIL_LINES: usize = 12;
 /// The same on all nodes.
 const SETTINGS: &str = "\
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
 auto.create.topics.enable=false
 message.max.bytes=4194304
 replica.fetch.max.bytes=4194304
@@ -89,6 +91,8 @@ pub struct Node {
     dir: PathBuf,
     broker: Option<Port>,
     controller: Option<Port>,
+    /// A second door of a broker, and the proxy that stands before it.
+    proxied: Option<(Port, SocketAddr)>,
     child: Option<Child>,
 }
 
@@ -100,7 +104,22 @@ impl Node {
         fs::create_dir_all(&dir)?;
         let port = |role| plan.roles.contains(role).then(Port::reserve).transpose();
         let (broker, controller) = (port("broker")?, port("controller")?);
-        Ok(Self { plan, name, dir, broker, controller, child: None })
+        Ok(Self { plan, name, dir, broker, controller, proxied: None, child: None })
+    }
+
+    /// Gives it a second door with a proxy before it, if it is a broker.
+    pub fn stand_behind(&mut self, holds: &Holds) -> Result<()> {
+        if self.broker.is_some() {
+            let port = Port::reserve()?;
+            let proxy = replies::start(port.address, holds.clone())?;
+            self.proxied = Some((port, proxy));
+        }
+        Ok(())
+    }
+
+    /// Where clients reach it through its proxy, if it has one.
+    pub fn proxy_address(&self) -> Option<SocketAddr> {
+        self.proxied.as_ref().map(|(_, proxy)| *proxy)
     }
 
     /// Where clients reach it, if it is a broker.
@@ -118,7 +137,10 @@ impl Node {
     pub fn configure(&self, voters: &str) -> Result<()> {
         let listener = |name: &str, port: &Option<Port>| port.as_ref().map(|port| format!("{name}://{}", port.address));
         let broker = listener("PLAINTEXT", &self.broker);
-        let listeners: Vec<_> = broker.clone().into_iter().chain(listener("CONTROLLER", &self.controller)).collect();
+        let second = self.proxied.as_ref().map(|(port, proxy)| [port.address.to_string(), proxy.to_string()]);
+        let [second, proxy] = second.map_or([None, None], |both| both.map(|at| Some(format!("PROXIED://{at}"))));
+        let listeners: Vec<_> =
+            [broker.clone(), second, listener("CONTROLLER", &self.controller)].into_iter().flatten().collect();
         let (replicas, in_sync) = if self.plan.cluster == FAILOVER { (1, 1) } else { (3, 2) };
         let mut text = format!(
             "process.roles={}\nnode.id={}\ncontroller.quorum.voters={voters}\nlisteners={}\nlog.dirs={}\n\
@@ -134,7 +156,8 @@ impl Node {
             text += &format!("num.partitions=4\ndefault.replication.factor={replicas}\n");
         }
         if let Some(broker) = broker {
-            text += &format!("advertised.listeners={broker}\n");
+            let advertised: Vec<_> = [Some(broker), proxy].into_iter().flatten().collect();
+            text += &format!("advertised.listeners={}\n", advertised.join(","));
         }
         Ok(fs::write(self.configuration(), text)?)
     }

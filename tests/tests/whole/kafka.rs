@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use harness::deployment::Deployment;
 use harness::kafka::Clusters;
+use harness::kafka::replies::{Api, Holds};
 use harness::killer;
 use harness::load::{Load, Producer};
 use harness::{parquet_rows, poll, topic};
@@ -151,6 +152,45 @@ fn a_job_that_was_frozen_past_its_transaction_commits_nothing_twice() -> Result<
     let offered = load.records();
     wait_delivered(&deployment, STREAM, 0, offered)?;
     exactly_once(&load, STREAM, &normal, "frozen.rows", offered)
+}
+
+/// The broker has done it and says so, and nobody hears it for a minute: an append, a transaction's begin and its end.
+#[test]
+fn single_replies_held_for_a_minute_lose_and_double_nothing() -> Result<()> {
+    const STREAM: &str = "test.kafka.held";
+    const HELD: Duration = Duration::from_secs(62);
+    const KINDS: [Api; 3] = [Api::Produce, Api::AddPartitionsToTxn, Api::EndTxn];
+    let (scratch, holds) = (tempfile::tempdir()?, Holds::default());
+    let clusters = Clusters::start_behind(&holds, &scratch.path().join("kafka"))?;
+    let proxied = clusters.proxied_bootstrap();
+    let journal = format!("kafka={proxied}");
+    let mut deployment = Deployment::new(&scratch.path().join("data"), &["--no-first-stream", "--journal", &journal])?;
+    deployment.start()?;
+    let sql = "CREATE TABLE r (line STRING) WITH ('format' = 'raw'); INSERT INTO near SELECT line FROM r; \
+               INSERT INTO far SELECT line FROM r;";
+    let sinks = json!([kafka_sink("near", &proxied, "held.near"), kafka_sink("far", &proxied, "held.far")]);
+    let limits = json!({"checkpoint_ms": 500});
+    deployment.create_stream(&json!({"id": STREAM, "sql": sql, "sinks": sinks, "partitions": 2, "limits": limits}))?;
+    let mut load = Load::default();
+    load.post(producer(STREAM, u64::MAX / 2), deployment.http);
+    for leg in 0..2 {
+        wait_delivered(&deployment, STREAM, leg, 2_000)?;
+    }
+
+    KINDS.iter().for_each(|api| holds.hold_next(*api, HELD));
+    poll::until("every kind of reply was held", HELD * 3, || {
+        let waiting: Vec<Api> = KINDS.into_iter().filter(|api| holds.released(*api) == 0).collect();
+        ensure!(waiting.is_empty(), "not yet: {waiting:?}");
+        Ok(Some(()))
+    })?;
+
+    load.end()?;
+    let offered = load.records();
+    for (leg, topic) in ["held.near", "held.far"].into_iter().enumerate() {
+        wait_delivered(&deployment, STREAM, leg, offered)?;
+        exactly_once(&load, STREAM, &clusters.normal_bootstrap(), topic, offered)?;
+    }
+    Ok(())
 }
 
 /// Somebody deletes a stream's topic; admin makes it again, and the leg notices that its position is of another log.
