@@ -22,6 +22,26 @@ pub struct Report {
     delays: Option<Delays>,
     laned: Vec<Laned>,
     halves: Vec<Half>,
+    phases: Vec<Phase>,
+    /// How long after its return a dead sink had everything.
+    pub caught_up_after: Option<Duration>,
+}
+
+/// What a leg did before, while and after its sibling's sink was dead.
+#[derive(Debug)]
+pub struct Phase {
+    /// The leg.
+    pub leg: &'static str,
+    /// The phase.
+    pub name: &'static str,
+    /// How long it was.
+    pub seconds: f64,
+    /// Records that a reader saw, a second.
+    pub per_second: f64,
+    /// From a record's making to a reader's sight, in ms.
+    pub p50: i64,
+    /// The same.
+    pub p99: i64,
 }
 
 /// A door at half of what it can take.
@@ -90,7 +110,15 @@ impl Report {
             plan.rounds,
             plan.bytes / 1_000_000
         );
-        Ok(Self { machine, pairs: Vec::new(), delays: None, laned: Vec::new(), halves: Vec::new() })
+        Ok(Self {
+            machine,
+            pairs: Vec::new(),
+            delays: None,
+            laned: Vec::new(),
+            halves: Vec::new(),
+            phases: Vec::new(),
+            caught_up_after: None,
+        })
     }
 
     /// Adds a case.
@@ -113,6 +141,22 @@ impl Report {
     pub fn add_half(&mut self, half: Half) {
         eprintln!("   {half}");
         self.halves.push(half);
+    }
+
+    /// Adds a phase.
+    pub fn add_phase(&mut self, phase: Phase) {
+        self.phases.push(phase);
+    }
+
+    fn write_phases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n| leg | its sibling's sink | s | records/s | p50 ms | p99 ms |\n|---|---|---|---|---|---|")?;
+        for Phase { leg, name, seconds, per_second, p50, p99 } in &self.phases {
+            writeln!(f, "| {leg} | {name} | {seconds:.0} | {per_second:.0} | {p50} | {p99} |")?;
+        }
+        match self.caught_up_after {
+            Some(after) => writeln!(f, "\nThe dead sink had everything {:.0} s after its return.", after.as_secs_f64()),
+            None => Ok(()),
+        }
     }
 
     fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -183,6 +227,9 @@ impl fmt::Display for Report {
             writeln!(f, "|---|---|---|---|---|---|---|---|")?;
         }
         self.halves.iter().try_for_each(|half| writeln!(f, "{half}"))?;
+        if !self.phases.is_empty() {
+            self.write_phases(f)?;
+        }
         if !self.laned.is_empty() {
             writeln!(
                 f,
@@ -266,8 +313,15 @@ mod tests {
             parts: vec![("gateway", Duration::from_secs(seconds))],
         };
         let pair = Pair { limit: vec![sample(1)], ours: vec![sample(2), sample(4), sample(3)] };
-        let mut report =
-            Report { machine: String::new(), pairs: Vec::new(), delays: None, laned: Vec::new(), halves: Vec::new() };
+        let mut report = Report {
+            machine: String::new(),
+            pairs: Vec::new(),
+            delays: None,
+            laned: Vec::new(),
+            halves: Vec::new(),
+            phases: Vec::new(),
+            caught_up_after: None,
+        };
         report.add("some case", 200, pair);
         let text = report.to_string();
         assert!(text.contains("| some case | 200 B | 100 | 100 | 3.00 (2.00-4.00) | 1.00 | 3.0 |"), "{text}");

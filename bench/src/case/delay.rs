@@ -150,6 +150,20 @@ fn delays(dir: &Path) -> Result<Delays> {
     Ok(Delays { append_to_commit, made_to_commit, ..Delays::default() })
 }
 
+/// When each row below `dir` was made, and how long it took to the commit of its file; in ms.
+pub fn made_delays(dir: &Path) -> Result<Vec<(i64, i64)>> {
+    let mut all = Vec::new();
+    for path in parquet_rows::published(dir)? {
+        let at_ms = committed_ms(&path)?;
+        for batch in open(&path)?.build()? {
+            let batch = batch?;
+            let made = batch.column_by_name("made_ms").context("no column made_ms")?;
+            all.extend(made.as_primitive::<Int64Type>().values().iter().map(|ms| (*ms, at_ms - ms)));
+        }
+    }
+    Ok(all)
+}
+
 /// Median and 99th percentile.
 fn percentiles(mut values: Vec<i64>) -> [i64; 2] {
     values.sort_unstable();

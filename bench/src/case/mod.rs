@@ -6,6 +6,7 @@ pub mod query;
 pub mod delay;
 pub mod kafka;
 pub mod lanes;
+pub mod siblings;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::load::SIZES;
 use crate::report::Report;
 
 /// The cases in the order in which they run.
-pub const NAMES: [&str; 6] = ["agent", "gateway", "query", "delay", "kafka", "lanes"];
+pub const NAMES: [&str; 7] = ["agent", "gateway", "query", "delay", "kafka", "lanes", "siblings"];
 
 /// How much is done.
 pub struct Plan {
@@ -30,19 +31,21 @@ pub struct Plan {
     pub bytes: usize,
     /// How long load is offered where delays are measured: as fast as it goes, then at half of that.
     pub offered: [Duration; 2],
+    /// How long a sink is dead.
+    pub dead: Duration,
 }
 
 impl Plan {
     /// For the README's figures: some ten minutes.
     pub fn whole(dir: PathBuf) -> Self {
         let offered = [Duration::from_secs(15), Duration::from_secs(40)];
-        Self { dir, quick: false, rounds: 3, bytes: 400_000_000, offered }
+        Self { dir, quick: false, rounds: 3, bytes: 400_000_000, offered, dead: Duration::from_secs(600) }
     }
 
     /// Under two minutes.
     pub fn quick(dir: PathBuf) -> Self {
         let offered = [Duration::from_secs(4), Duration::from_secs(8)];
-        Self { dir, quick: true, rounds: 1, bytes: 100_000_000, offered }
+        Self { dir, quick: true, rounds: 1, bytes: 100_000_000, offered, dead: Duration::from_secs(20) }
     }
 }
 
@@ -70,6 +73,9 @@ pub async fn run(plan: &Plan, is_wanted: &impl Fn(&str) -> bool, report: &mut Re
     }
     if is_wanted("lanes") {
         lanes::run(plan, report).await.context("case lanes")?;
+    }
+    if is_wanted("siblings") {
+        siblings::run(plan, report).await.context("case siblings")?;
     }
     Ok(())
 }
