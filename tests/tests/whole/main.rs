@@ -4,5 +4,6 @@
 mod flow;
 mod start;
 mod tamper;
+mod conformance;
 mod kafka;
 mod quarantine;
