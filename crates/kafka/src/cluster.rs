@@ -127,6 +127,12 @@ impl Cluster {
         Ok(self.known().brokers_most)
     }
 
+    /// The addresses of all brokers that are there.
+    pub async fn addresses(&self) -> Result<Vec<String>, KafkaError> {
+        self.refresh_brokers().await?;
+        Ok(self.known().brokers.values().cloned().collect())
+    }
+
     async fn refresh_brokers(&self) -> Result<(), KafkaError> {
         let asked = MetadataRequest::default().with_topics(Some(Vec::new())).with_allow_auto_topic_creation(false);
         let answer = self.ask_anybody(&asked, METADATA).await?;
