@@ -54,6 +54,10 @@ pub enum Command {
     /// Records that could not be converted: list, show, take again.
     #[command(subcommand)]
     Quarantine(Quarantine),
+    /// Open transactions of a Kafka cluster: list, abort.
+    #[cfg(feature = "kafka")]
+    #[command(subcommand)]
+    Transactions(Transactions),
 }
 
 /// `up`.
@@ -239,6 +243,26 @@ pub enum Quarantine {
         /// Where admin answers.
         #[command(flatten)]
         admin: AdminUrl,
+    },
+}
+
+/// Verbs on a Kafka cluster's open transactions.
+#[cfg(feature = "kafka")]
+#[derive(Subcommand)]
+pub enum Transactions {
+    /// What is open, the oldest first. A leg's transactional id is its stream, the stream's incarnation and its sink.
+    List {
+        /// The cluster: `HOST:PORT,...`
+        #[arg(long)]
+        brokers: String,
+    },
+    /// End one without its rows, e.g. of a leg that is gone and holds up the topic's readers.
+    Abort {
+        /// The transactional id.
+        id: String,
+        /// The cluster: `HOST:PORT,...`
+        #[arg(long)]
+        brokers: String,
     },
 }
 

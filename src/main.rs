@@ -39,6 +39,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Send(send) => verb::send::run(send).await.map(|()| ExitCode::SUCCESS),
         Command::Sql(sql) => verb::sql::run(sql).map(|()| ExitCode::SUCCESS),
         Command::Ledger(ledger) => verb::ledger::run(ledger).await,
+        #[cfg(feature = "kafka")]
+        Command::Transactions(transactions) => verb::transactions::run(transactions).await.map(|()| ExitCode::SUCCESS),
         Command::Quarantine(quarantine) => verb::quarantine::run(quarantine).await.map(|()| ExitCode::SUCCESS),
     }
 }

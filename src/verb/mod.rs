@@ -7,12 +7,25 @@ pub mod sql;
 pub mod ledger;
 pub mod quarantine;
 pub mod tap;
+#[cfg(feature = "kafka")]
+pub mod transactions;
 pub mod table;
 
+use std::io::{ErrorKind, Write};
+
+use anyhow::Result;
 use chrono::DateTime;
 
 /// Characters of a record's text that a line shows.
 const EXCERPT_CHARS: usize = 160;
+
+/// Writes a line. Whoever reads no more (`| head`) ends the verb, quietly.
+fn say(line: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        written => Ok(written?),
+    }
+}
 
 /// A moment for people, in UTC.
 fn time(ms: i64) -> String {

@@ -6,15 +6,18 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use http::Method;
 use serde::Serialize;
-use sink::{ApartPosition, SetApart, files};
+use sink::{SetApart, files};
 use stream::StreamId;
 use stream::clock::{Clock, SystemClock};
 use stream::config::{SinkKind, SinkSpec, StreamConfig};
 use stream::control::AdminClient;
 use stream::disk::RealDisk;
 
-use super::{excerpt, table, time};
+use super::{excerpt, say, table, time};
 use crate::args;
+
+/// Causes shown; the others are one line.
+const CAUSES_MAX: usize = 30;
 
 /// Runs the verb.
 pub async fn run(verb: args::Quarantine) -> Result<()> {
@@ -64,39 +67,74 @@ async fn show(show: args::QuarantineShow) -> Result<()> {
         AdminClient::new(show.admin.admin.clone()).get(&format!("/api/v1/streams/{}", show.id)).await?;
     for spec in legs(&config, show.leg.as_deref())? {
         let mut quarantine = Quarantine::open(&config, spec, &show.data_dir).await?;
-        let mut causes: BTreeMap<String, u64> = BTreeMap::new();
+        if show.causes {
+            print_causes(&spec.name, &mut quarantine).await?;
+            continue;
+        }
         let mut left = show.limit;
-        loop {
-            let records = quarantine.next().await?;
-            if records.is_empty() || (left == 0 && !show.causes) {
+        while left > 0 {
+            let records = quarantine.more().await?;
+            if records.is_empty() {
                 break;
             }
-            for record in &records {
-                *causes.entry(record.cause.clone()).or_default() += 1;
-            }
-            if !show.causes {
-                records.iter().take(left).try_for_each(|record| print(&spec.name, record, show.json))?;
-                left = left.saturating_sub(records.len());
-            }
-        }
-        if show.causes {
-            let rows: Vec<Vec<String>> =
-                causes.into_iter().map(|(cause, count)| vec![spec.name.clone(), count.to_string(), cause]).collect();
-            table::print(&["leg", "records", "cause"], &rows);
+            records.iter().take(left).try_for_each(|record| print(&spec.name, record, show.json))?;
+            left = left.saturating_sub(records.len());
         }
     }
     Ok(())
+}
+
+/// Counts all records by cause, and shows the most frequent ones.
+async fn print_causes(leg: &str, quarantine: &mut Quarantine) -> Result<()> {
+    let mut causes: BTreeMap<String, u64> = BTreeMap::new();
+    loop {
+        let records = quarantine.more().await?;
+        if records.is_empty() {
+            break;
+        }
+        for record in &records {
+            *causes.entry(kind_of(&record.cause)).or_default() += 1;
+        }
+    }
+    let mut causes: Vec<(String, u64)> = causes.into_iter().collect();
+    causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let others: u64 = causes.iter().skip(CAUSES_MAX).map(|(_, count)| count).sum();
+    causes.truncate(CAUSES_MAX);
+    if others > 0 {
+        causes.push(("other causes".to_owned(), others));
+    }
+    let row = |(cause, count): (String, u64)| vec![leg.to_owned(), count.to_string(), excerpt(&cause)];
+    table::print(&["leg", "records", "cause"], &causes.into_iter().map(row).collect::<Vec<_>>());
+    Ok(())
+}
+
+/// A cause without what is the single record's own: values in quotes, and the place in its text.
+fn kind_of(cause: &str) -> String {
+    let (mut kind, mut is_value) = (String::new(), false);
+    for (number, part) in cause.split('\'').enumerate() {
+        is_value = number % 2 == 1;
+        kind.push_str(&if is_value { "'…'".to_owned() } else { without_place(part) });
+    }
+    // A quote that is never closed hides the rest.
+    if is_value { kind + "…" } else { kind }
+}
+
+fn without_place(text: &str) -> String {
+    let words = text.split(' ').scan("", |before, word| {
+        let is_place = matches!(*before, "line" | "column" | "byte") && word.starts_with(|c: char| c.is_ascii_digit());
+        *before = word;
+        Some(if is_place { "…" } else { word })
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn print(leg: &str, SetApart { header, cause, append_time_ms, body }: &SetApart, json: bool) -> Result<()> {
     let text = String::from_utf8_lossy(body).into_owned();
     if json {
         let shown = Shown { leg, il: header.to_string(), appended_ms: *append_time_ms, cause, body: text };
-        println!("{}", serde_json::to_string(&shown)?);
-    } else {
-        println!("{}  {leg}  {header}  {cause}\n    {}", time(*append_time_ms), excerpt(&text));
+        return say(&serde_json::to_string(&shown)?);
     }
-    Ok(())
+    say(&format!("{}  {leg}  {header}  {}\n    {}", time(*append_time_ms), excerpt(cause), excerpt(&text)))
 }
 
 /// The stream's sinks, or the one that is asked for.
@@ -108,13 +146,8 @@ fn legs<'a>(config: &'a StreamConfig, leg: Option<&str>) -> Result<Vec<&'a SinkS
     Ok(found)
 }
 
-/// A leg's quarantine, wherever it lies, and how far it has been read.
-struct Quarantine {
-    held: Held,
-    at: ApartPosition,
-}
-
-enum Held {
+/// A leg's quarantine, wherever it lies.
+enum Quarantine {
     Files(files::apart::Quarantine<'static>),
     #[cfg(feature = "kafka")]
     Kafka(sink::kafka::apart::Quarantine),
@@ -127,15 +160,13 @@ impl Quarantine {
                 let default_dir = || data_dir.join("out").join(config.spec.id.as_str()).join(&spec.name);
                 let dir = path.clone().unwrap_or_else(default_dir);
                 ensure!(dir.exists(), "{} is not there: is --data-dir the one that `up` uses?", dir.display());
-                let held = files::apart::Quarantine::open(&RealDisk, dir)?;
-                Ok(Self { at: held.start(), held: Held::Files(held) })
+                Ok(Self::Files(files::apart::Quarantine::open(&RealDisk, dir)?))
             }
             #[cfg(feature = "kafka")]
             SinkKind::Kafka(target) => {
                 let (stream, incarnation, leg) = (config.spec.id.clone(), config.incarnation, spec.name.clone());
                 let identity = sink::Identity { stream, incarnation, leg };
-                let held = sink::kafka::apart::Quarantine::open(target, &identity).await?;
-                Ok(Self { at: held.start(), held: Held::Kafka(held) })
+                Ok(Self::Kafka(sink::kafka::apart::Quarantine::open(target, &identity).await?))
             }
             #[cfg(not(feature = "kafka"))]
             SinkKind::Kafka(_) => {
@@ -145,14 +176,12 @@ impl Quarantine {
     }
 
     /// Some more records; none at the end.
-    async fn next(&mut self) -> Result<Vec<SetApart>> {
-        let apart = match &self.held {
-            Held::Files(files) => files.read(self.at)?,
+    async fn more(&mut self) -> Result<Vec<SetApart>> {
+        match self {
+            Self::Files(files) => Ok(files.more()?),
             #[cfg(feature = "kafka")]
-            Held::Kafka(kafka) => kafka.read(self.at).await?,
-        };
-        self.at = apart.next;
-        Ok(apart.records)
+            Self::Kafka(kafka) => Ok(kafka.more().await?),
+        }
     }
 }
 
@@ -168,8 +197,20 @@ async fn replay(admin: &AdminClient, id: &StreamId, leg: Option<&str>) -> Result
     }
     let _changed: StreamConfig = admin.send(Method::PUT, &path, &spec).await?;
     println!(
-        "{id}: {} will take what is in quarantine again; `isolane quarantine list {id}` shows how far",
+        "{id}: {} will take what is in quarantine again; `isolane quarantine list {id}` shows what is left",
         names.join(", ")
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_that_differ_in_the_record_only_are_one() {
+        assert_eq!(kind_of("CAST: 'p107' is no INT"), kind_of("CAST: 'p2' is no INT"));
+        assert_eq!(kind_of("expected a value at line 1 column 9"), "expected a value at line … column …");
+        assert_eq!(kind_of("'never closed"), "'…'…");
+    }
 }

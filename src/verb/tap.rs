@@ -16,13 +16,15 @@ use stream::fate::Fate;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{excerpt, time};
+use super::{excerpt, say, time};
 use crate::args::StreamTap;
 
 /// How often the legs' positions are asked for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Records held back until they are settled; beyond it the oldest are shown as they stand.
-const HELD_MAX: usize = 10_000;
+/// Bytes held back until they are settled; beyond it the oldest are shown as they stand.
+const HELD_BYTES_MAX: usize = 64 << 20;
+/// What a record costs beside its body, about.
+const RECORD_BYTES: usize = 200;
 /// Chunks that wait to be shown.
 const CHUNKS_MAX: usize = 4;
 
@@ -36,27 +38,59 @@ pub async fn run(args: StreamTap) -> Result<()> {
     let address = journal.address.context("admin knows no journal")?;
     let mut chunks = read(&AnyJournal::connect(&address)?, &config, args.from_start).await?;
     let mut legs = Legs { admin, id: args.id.clone(), positions: BTreeMap::new() };
-    let mut held = VecDeque::new();
+    legs.look().await?;
+    let mut held = Held::default();
     let mut left = args.limit.unwrap_or(u64::MAX);
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // One for the whole run: a signal that comes between two turns is not lost.
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
     while left > 0 {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => break,
-            _ = ticks.tick(), if args.settled => legs.look().await?,
+            biased;
+            _ = &mut interrupted => break,
+            _ = ticks.tick() => {
+                if let Err(error) = legs.look().await {
+                    eprintln!("admin does not say what is committed: {error:#}; trying again");
+                }
+            }
             chunk = chunks.recv() => {
                 let (place, chunk) = chunk.context("the journal's readers have ended")?;
-                held.extend(chunk.entries.iter().flat_map(|entry| tap.look(place, entry)));
+                chunk.entries.iter().flat_map(|entry| tap.look(place, entry)).for_each(|tapped| held.push(tapped));
             }
         }
-        let is_due = |tapped: &Tapped, held: usize| !args.settled || held > HELD_MAX || legs.have(tapped);
-        while left > 0 && held.front().is_some_and(|tapped| is_due(tapped, held.len())) {
-            let Some(tapped) = held.pop_front() else { break };
+        let is_due = |tapped: &Tapped| !args.settled || legs.have(tapped);
+        while left > 0
+            && let Some(tapped) = held.pop_if(is_due)
+        {
             show(&tapped, &legs, args.json)?;
             left -= 1;
         }
     }
     Ok(())
+}
+
+/// Records that wait to be shown.
+#[derive(Default)]
+struct Held {
+    records: VecDeque<Tapped>,
+    bytes: usize,
+}
+
+impl Held {
+    fn push(&mut self, tapped: Tapped) {
+        self.bytes += tapped.body.len() + RECORD_BYTES;
+        self.records.push_back(tapped);
+    }
+
+    /// The oldest, if it is due or too much is held.
+    fn pop_if(&mut self, is_due: impl Fn(&Tapped) -> bool) -> Option<Tapped> {
+        let due = self.records.front().is_some_and(|tapped| self.bytes > HELD_BYTES_MAX || is_due(tapped));
+        let tapped = due.then(|| self.records.pop_front()).flatten()?;
+        self.bytes -= tapped.body.len() + RECORD_BYTES;
+        Some(tapped)
+    }
 }
 
 /// Reads all places of the stream, from their ends on or from their beginnings.
@@ -148,21 +182,15 @@ fn show(tapped: &Tapped, legs: &Legs, json: bool) -> Result<()> {
     if json {
         let (offset, appended_ms) = (*offset, *append_time_ms);
         let shown = Shown { cluster, partition, offset, appended_ms, il, legs: fates, body: &text };
-        println!("{}", serde_json::to_string(&shown)?);
-        return Ok(());
+        return say(&serde_json::to_string(&shown)?);
     }
     let state = |(leg, Fated { fate, cause, committed }): (&&str, &Fated<'_>)| {
-        let cause = cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
+        let cause = cause.map(|cause| format!(" ({})", excerpt(cause))).unwrap_or_default();
         format!("{leg}: {fate}{cause}, {}", if *committed { "committed" } else { "in flight" })
     };
     let states: Vec<String> = fates.iter().map(state).collect();
-    println!(
-        "{}  {cluster}/{partition}@{offset}  {il}  {}\n    {}",
-        time(*append_time_ms),
-        states.join("; "),
-        excerpt(&text)
-    );
-    Ok(())
+    let (time, states, text) = (time(*append_time_ms), states.join("; "), excerpt(&text));
+    say(&format!("{time}  {cluster}/{partition}@{offset}  {il}  {states}\n    {text}"))
 }
 
 fn worded(outcome: &Outcome) -> (&'static str, Option<&str>) {

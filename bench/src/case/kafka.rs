@@ -207,6 +207,7 @@ fn leg_spec(ground: &Ground, job: Job, id: &str, topic: &str) -> Result<StreamSp
             topic: topic.to_owned(),
             partitions: PARTITIONS,
             key: None,
+            headers: Vec::new(),
             format: KafkaFormat::Raw,
         }),
     };

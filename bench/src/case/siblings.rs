@@ -88,7 +88,8 @@ pub async fn run(plan: &Plan, report: &mut Report) -> Result<()> {
 fn spec(near: &str, far: &str) -> Result<StreamSpec> {
     let topic = |name: &str, brokers: &str| {
         let (brokers, topic) = (brokers.to_owned(), format!("siblings.{name}"));
-        let target = KafkaTarget { brokers, topic, partitions: PARTITIONS, key: None, format: KafkaFormat::Json };
+        let (key, headers, format) = (None, Vec::new(), KafkaFormat::Json);
+        let target = KafkaTarget { brokers, topic, partitions: PARTITIONS, key, headers, format };
         SinkSpec { name: name.to_owned(), replay_ms: 0, kind: SinkKind::Kafka(target) }
     };
     let files = SinkSpec { name: "files".to_owned(), replay_ms: 0, kind: SinkKind::Files { path: None } };

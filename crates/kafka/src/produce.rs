@@ -27,7 +27,7 @@ use crate::batch::BatchWriter;
 use crate::cluster::{Cluster, TopicId, name};
 use crate::connection::Connection;
 use crate::error::KafkaError;
-use crate::pulse::Pulse;
+use crate::pulse::{Pulse, Turn};
 
 /// Requests under way on one connection: one at the broker, one on its way.
 const REQUESTS_MAX: usize = 2;
@@ -90,7 +90,7 @@ struct HandOver {
     partition: i32,
     topic_id: TopicId,
     records: Box<dyn Records>,
-    due: Instant,
+    turn: Turn,
     reply: oneshot::Sender<Outcome>,
     room: OwnedSemaphorePermit,
 }
@@ -141,9 +141,9 @@ impl Producer {
         let leader = self.cluster.leader(topic, partition).await?;
         let room = Arc::clone(&self.room).acquire_many_owned(bytes as u32).await.map_err(|_| KafkaError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let due = self.pulse(&leader.address).due(Instant::now());
+        let turn = self.pulse(&leader.address).turn(Instant::now());
         let hand_over =
-            HandOver { topic: Arc::clone(topic), partition, topic_id: leader.topic_id, records, due, reply, room };
+            HandOver { topic: Arc::clone(topic), partition, topic_id: leader.topic_id, records, turn, reply, room };
         self.broker(&leader.address).send(hand_over).await.map_err(|_| KafkaError::Closed)?;
         answer.await.map_err(|_| KafkaError::Closed)?
     }
@@ -221,7 +221,7 @@ struct Waiting {
 impl Waiting {
     fn push(&mut self, hand_over: HandOver) {
         self.bytes += hand_over.bytes();
-        self.due = Some(self.due.map_or(hand_over.due, |due| due.min(hand_over.due)));
+        self.due = Some(self.due.map_or(hand_over.turn.due, |due| due.min(hand_over.turn.due)));
         let place = (Arc::clone(&hand_over.topic), hand_over.partition);
         let queue = self.partitions.entry(place.clone()).or_default();
         if queue.is_empty() {

@@ -5,7 +5,8 @@
 //! over, it goes in beats, and all producers of a process keep the same beat: a follower's one fetch then brings what
 //! all of them have sent. Where little is handed over, nobody waits.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -23,6 +24,21 @@ pub struct Pulse {
     linger_max: Duration,
     started: Instant,
     counted: Mutex<Counted>,
+    outstanding: AtomicUsize,
+}
+
+/// Something that was handed over and is not answered yet; dropped, it is.
+#[derive(Debug)]
+pub struct Turn {
+    pulse: Arc<Pulse>,
+    /// When it should be sent.
+    pub due: Instant,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.pulse.outstanding.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Hand-overs of this window, and of the one before.
@@ -36,11 +52,18 @@ struct Counted {
 impl Pulse {
     /// Nothing was handed over yet; nobody ever waits longer than `linger_max`.
     pub fn new(linger_max: Duration) -> Self {
-        Self { linger_max, started: Instant::now(), counted: Mutex::default() }
+        Self { linger_max, started: Instant::now(), counted: Mutex::default(), outstanding: AtomicUsize::new(0) }
     }
 
-    /// Something is handed over: when it should be sent.
-    pub fn due(&self, now: Instant) -> Instant {
+    /// Something is handed over. Who has nobody beside it at the broker waits for nobody: a client that sends one thing
+    /// after the other would wait for itself.
+    pub fn turn(self: &Arc<Self>, now: Instant) -> Turn {
+        let due = self.due(now);
+        let is_alone = self.outstanding.fetch_add(1, Ordering::Relaxed) == 0;
+        Turn { pulse: Arc::clone(self), due: if is_alone { now } else { due } }
+    }
+
+    fn due(&self, now: Instant) -> Instant {
         let since = now.saturating_duration_since(self.started);
         let window = since.as_nanos() / WINDOW.as_nanos();
         let in_window = {
@@ -55,7 +78,8 @@ impl Pulse {
 
 impl Counted {
     fn at(self, window: u128) -> Self {
-        match window - self.window {
+        match window.saturating_sub(self.window) {
+            // Whoever read the clock first may come second.
             0 => self,
             1 => Self { window, now: 0, before: self.now },
             _ => Self { window, now: 0, before: 0 },
@@ -100,6 +124,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_is_alone_waits_for_nobody() {
+        let (pulse, mut now) = (Arc::new(Pulse::new(MAX)), Instant::now());
+        for _ in 0..400 {
+            now += Duration::from_millis(2);
+            assert_eq!(pulse.turn(now).due, now, "the one before it was answered");
+        }
+        let before = pulse.turn(now);
+        assert!(pulse.turn(now).due > now, "it goes with others");
+        drop(before);
+        assert_eq!(pulse.turn(now).due, now);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn all_that_come_often_enough_leave_at_the_same_moments() {
         let pulse = Pulse::new(MAX);
         let mut now = Instant::now();
@@ -111,6 +148,7 @@ mod tests {
         }
         let beats: Vec<Instant> = (0..8).map(|ms| pulse.due(now + Duration::from_millis(ms))).collect();
         assert!(beats.windows(2).filter(|two| two[0] != two[1]).count() <= 1, "{beats:?}");
+        assert_eq!(pulse.due(now), pulse.due(now), "a clock that was read earlier changes nothing");
         assert_eq!(pulse.due(now + Duration::from_secs(5)), now + Duration::from_secs(5), "a pause ends it");
     }
 }

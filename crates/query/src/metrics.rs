@@ -17,6 +17,8 @@ pub fn committed(stream: &str, leg: &str, fates: &FateCounts) {
     }
     counter!("isolane_query_doubles_total", "stream" => stream.to_owned(), "leg" => leg.to_owned())
         .increment(fates.doubles);
+    counter!("isolane_query_replayed_total", "stream" => stream.to_owned(), "leg" => leg.to_owned())
+        .increment(fates.replayed);
 }
 
 /// Time between append and commit, at the median and at the 99th percentile, of one commit.

@@ -57,6 +57,11 @@ pub trait Sink: Send {
     /// answers with the committed state.
     fn recover(&mut self) -> Result<LegState, SinkError>;
 
+    /// Rows that this destination cannot take, each with the cause: they are not to be written.
+    fn misfits(&self, _rows: &RecordBatch) -> Vec<(usize, String)> {
+        Vec::new()
+    }
+
     /// Writes rows that the next commit will show.
     fn write(&mut self, rows: Rows) -> Result<(), SinkError>;
 

@@ -139,7 +139,7 @@ pub enum SinkKind {
 pub struct KafkaTarget {
     /// Some brokers of its cluster: `host:port[,host:port]...`.
     pub brokers: String,
-    /// The topic; made if it is not there. Records set apart go to `<topic>.quarantine`.
+    /// The topic; made if it is not there.
     pub topic: String,
     /// Partitions if it is made.
     #[serde(default = "one")]
@@ -147,6 +147,9 @@ pub struct KafkaTarget {
     /// The column whose text is the record's key; it is not part of the value then. Default: no key.
     #[serde(default)]
     pub key: Option<String>,
+    /// Columns whose texts are headers of their names; they are not part of the value then. A NULL is no header.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<String>,
     /// How a row becomes a value.
     #[serde(default)]
     pub format: KafkaFormat,

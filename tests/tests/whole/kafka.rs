@@ -1,16 +1,20 @@
 //! A real Kafka as the journal and as a sink. The clusters can be broken node by node, and say so themselves; a sink that
 //! is dead holds up nobody; a job that was frozen past its transaction's time commits nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::deployment::Deployment;
+use harness::deployment::{Deployment, binary};
 use harness::kafka::Clusters;
 use harness::kafka::replies::{Api, Holds};
 use harness::killer;
 use harness::load::{Load, Producer};
 use harness::{parquet_rows, poll, topic};
+use kafka::batch::BatchWriter;
+use kafka::topics::Wanted;
+use kafka::transaction::{Settings, TransactionalProducer};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -190,6 +194,40 @@ fn single_replies_held_for_a_minute_lose_and_double_nothing() -> Result<()> {
         wait_delivered(&deployment, STREAM, leg, offered)?;
         exactly_once(&load, STREAM, &clusters.normal_bootstrap(), topic, offered)?;
     }
+    Ok(())
+}
+
+/// A producer that is gone has left its transaction open, for longer than anybody wants to wait.
+#[test]
+fn a_transaction_that_was_left_open_is_shown_and_ended_by_a_person() -> Result<()> {
+    const ID: &str = "test.kafka.left.1.target";
+    let scratch = tempfile::tempdir()?;
+    let clusters = Clusters::start(&scratch.path().join("kafka"))?;
+    let normal = clusters.normal_bootstrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let cluster = kafka::Cluster::new(&normal)?;
+        let (topic, settings) = ("left.open".to_owned(), BTreeMap::new());
+        let wanted = Wanted { topic: topic.clone(), partitions: 1, replication: 3, settings };
+        kafka::topics::ensure(&cluster, &[wanted]).await?;
+        let (timeout, within) = (Duration::from_secs(600), Duration::from_secs(60));
+        let settings = Settings { id: ID.to_owned(), transaction_timeout: timeout, step_within: within };
+        let mut left = TransactionalProducer::start(cluster, settings).await?;
+        let mut batch = BatchWriter::new(0, 0);
+        batch.push(0, None, Some(b"never seen"), &[]);
+        left.append(vec![((topic, 0), batch)]).await
+    })?;
+    let run = |arguments: &[&str]| -> Result<String> {
+        let mut command = Command::new(binary()?);
+        let output = command.arg("transactions").args(arguments).args(["--brokers", &normal]).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let shown = run(&["list"])?;
+    ensure!(shown.contains(ID) && shown.contains("600"), "not shown: {shown}");
+    run(&["abort", ID])?;
+    poll::until("it is open no longer", DELIVERED, || Ok((!run(&["list"])?.contains(ID)).then_some(())))?;
+    ensure!(run(&["abort", ID]).is_err(), "what is not open was aborted");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use harness::deployment::Deployment;
 use harness::http::Client;
 use harness::kafka::Clusters;
 use harness::{killer, parquet_rows, poll, topic};
+use kafka::topics::Wanted;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -48,7 +49,9 @@ fn what_cannot_be_converted_is_kept_with_its_cause_and_delivered_once_when_the_j
         wait_delivered(&deployment, STREAM, leg, RECORDS - 11)?;
     }
     assert_eq!(in_quarantine(&deployment)?, [11, 11]);
-    let kept = topic::committed(&normal, "poison.rows.quarantine")?;
+    let config = deployment.api("GET", &format!("/api/v1/streams/{STREAM}"), None)?.json()?;
+    let incarnation = config["incarnation"].as_str().context("no incarnation")?;
+    let kept = topic::committed(&normal, &format!("{STREAM}.{incarnation}.target.quarantine"))?;
     ensure!(kept.len() == 11 && kept.iter().all(|row| row.headers.contains("il-cause=")), "{kept:?}");
     let shown = said(&deployment, &["quarantine", "show", STREAM, "--json"])?;
     let shown: Vec<Value> = shown.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
@@ -67,7 +70,32 @@ fn what_cannot_be_converted_is_kept_with_its_cause_and_delivered_once_when_the_j
         Ok((replayed == Some(12)).then_some(()))
     })?;
     assert_eq!(in_quarantine(&deployment)?, [1, 1]);
-    each_once(&deployment, &normal)
+    each_once(&deployment, &normal)?;
+    a_row_that_the_topic_does_not_take_is_set_apart(&deployment, &normal)
+}
+
+fn a_row_that_the_topic_does_not_take_is_set_apart(deployment: &Deployment, bootstrap: &str) -> Result<()> {
+    const LARGE: &str = "test.quarantine.large";
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let (topic, settings) = ("small.rows".to_owned(), [("max.message.bytes", "2000".to_owned())].into());
+        let wanted = Wanted { topic, partitions: 1, replication: 3, settings };
+        kafka::topics::ensure(&kafka::Cluster::new(bootstrap)?, &[wanted]).await
+    })?;
+    let sql = "CREATE TABLE r (line STRING) WITH ('format' = 'raw'); INSERT INTO target SELECT line FROM r;";
+    let target = json!({"name": "target", "kind": "kafka", "brokers": bootstrap, "topic": "small.rows"});
+    let limits = json!({"checkpoint_ms": 500});
+    deployment.create_stream(&json!({"id": LARGE, "sql": sql, "sinks": [target], "limits": limits}))?;
+    let body = format!("before\n{}\nbehind\n", "x".repeat(3_000));
+    let path = format!("/v1/streams/{LARGE}/records");
+    poll::until("the records are taken", DELIVERED, || {
+        let answer =
+            Client::new(deployment.http).exchange("POST", &path, &[("idempotency-key", "k")], body.as_bytes())?;
+        Ok((answer.status == 200).then_some(()))
+    })?;
+    wait_delivered(deployment, LARGE, 0, 2)?;
+    let causes = said(deployment, &["quarantine", "show", LARGE, "--causes"])?;
+    ensure!(causes.contains("more than topic small.rows takes"), "{causes}");
+    Ok(())
 }
 
 fn post(deployment: &Deployment) -> Result<()> {

@@ -12,7 +12,7 @@ use super::dedup::{Taken, Verdict, is_doubtful};
 use crate::sql::{InputRow, LegPlan, Output, RowFate};
 
 /// What a leg's SELECT does: [`LegPlan`], and simpler ones in tests.
-pub trait Convert: Send {
+pub trait Convert {
     /// Converts `rows`; one record's failure concerns no other.
     fn convert(&self, rows: &[InputRow<'_>]) -> Output;
 }

@@ -1,11 +1,12 @@
 //! A leg: one INSERT of a job, with its own reader, range sets, checkpoint and commit.
 //!
-//! Modules in the order in which they meet a record: [`read`] ▸ [`dedup`] ▸ [`convert`] ▸ [`run`] ▸ [`report`]; [`tap`] is for
+//! Modules in the order in which they meet a record: [`read`] ▸ [`dedup`] ▸ [`convert`] ([`fit`]) ▸ [`run`] ▸ [`report`]; [`tap`] is for
 //! people who look on.
 
 pub mod read;
 pub mod dedup;
 pub mod convert;
+pub mod fit;
 pub mod run;
 pub mod report;
 pub mod tap;

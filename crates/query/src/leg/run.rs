@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sink::{Apart, Commit, Replay, Sink};
+use sink::{Apart, ApartPosition, Commit, Replay, Sink, SinkError};
 use stream::clock::Clock;
 use stream::facts::{LegReport, Place, Position};
 use stream::fate::FateCounts;
@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use super::LegKey;
 use super::convert::{Convert, Converted, convert, convert_again};
 use super::dedup::{Changes, Taken};
+use super::fit::Fitted;
 use super::read::{Arrival, Gate, gate};
 use super::report::Mailbox;
 use crate::error::LegError;
@@ -27,7 +28,7 @@ use crate::metrics;
 /// A leg, recovered.
 pub struct Leg {
     key: LegKey,
-    plan: Box<dyn Convert>,
+    plan: Box<dyn Convert + Send>,
     sink: Box<dyn Sink>,
     clock: Arc<dyn Clock>,
     mailbox: Arc<Mailbox>,
@@ -39,6 +40,8 @@ pub struct Leg {
     delivered_bytes: u64,
     pending: Pending,
     replay: Replay,
+    /// The quarantine cannot be read: the rest of the job goes on.
+    is_replay_held: bool,
     /// What a person must know although the leg goes on.
     alarm: Option<String>,
 }
@@ -82,7 +85,7 @@ pub struct Parts {
     /// Everywhere that it reads.
     pub places: Vec<Place>,
     /// Its SELECT.
-    pub plan: Box<dyn Convert>,
+    pub plan: Box<dyn Convert + Send>,
     /// Its destination.
     pub sink: Box<dyn Sink>,
     /// Wall-clock time, for delays and for forgetting.
@@ -115,11 +118,12 @@ impl Leg {
             delivered_bytes: state.delivered_bytes,
             pending: Pending::default(),
             replay: state.replay,
+            is_replay_held: false,
             alarm: None,
             key,
         };
         leg.report_whole();
-        leg.begin_replay(replay_ms)?;
+        leg.begin_replay(replay_ms);
         Ok(leg)
     }
 
@@ -162,10 +166,10 @@ impl Leg {
                     Some(arrival) => self.take(arrival)?,
                     None => return self.commit(),
                 },
-                () = std::future::ready(()), if self.replay.is_under_way() => {}
+                () = std::future::ready(()), if self.replays() => {}
             }
             // A step beside each arrival: neither waits for the other's end.
-            if self.replay.is_under_way() {
+            if self.replays() {
                 self.replay_some()?;
             }
             if self.sink.is_full() {
@@ -202,28 +206,57 @@ impl Leg {
         }
         let next = chunk.next_offset.unwrap_or(0).max(last.end_offset());
         (progress.offset, progress.reached_ms) = (next, last.append_time_ms);
-        let converted = convert(self.plan.as_ref(), &mut self.taken, place, &entries);
+        let plan = Fitted { plan: self.plan.as_ref(), sink: self.sink.as_ref() };
+        let converted = convert(&plan, &mut self.taken, place, &entries);
         self.write(converted)?;
         self.set_gate();
         Ok(())
     }
 
     /// Begins a replay that was ordered after the last one: of all that is in the quarantine now.
-    fn begin_replay(&mut self, order_ms: u64) -> Result<(), LegError> {
+    fn begin_replay(&mut self, order_ms: u64) {
         if order_ms <= self.replay.order_ms {
-            return Ok(());
+            return;
         }
-        self.replay = Replay { order_ms, next: self.replay.next, end: self.sink.apart_end()? };
-        self.pending.is_dirty = true;
-        info!(stream = %self.key.stream, leg = self.key.sink, "the quarantine is taken again");
-        Ok(())
+        match self.sink.apart_end() {
+            Ok(end) => {
+                // One that ends before what was replayed is another log.
+                let next = if self.replay.next > end { ApartPosition::default() } else { self.replay.next };
+                self.replay = Replay { order_ms, next, end };
+                self.pending.is_dirty = true;
+                info!(stream = %self.key.stream, leg = self.key.sink, "the quarantine is taken again");
+            }
+            Err(error) => self.hold_replay(&error),
+        }
+    }
+
+    fn replays(&self) -> bool {
+        self.replay.is_under_way() && !self.is_replay_held
     }
 
     fn replay_some(&mut self) -> Result<(), LegError> {
-        let Apart { records, next } = self.sink.read_apart(self.replay.next, self.replay.end)?;
+        let Apart { records, next } = match self.sink.read_apart(self.replay.next, self.replay.end) {
+            Ok(apart) => apart,
+            Err(error) => {
+                self.hold_replay(&error);
+                return Ok(());
+            }
+        };
         self.replay.next = next;
         self.pending.is_dirty = true;
-        self.write(convert_again(self.plan.as_ref(), records))
+        let plan = Fitted { plan: self.plan.as_ref(), sink: self.sink.as_ref() };
+        let converted = convert_again(&plan, records);
+        self.write(converted)
+    }
+
+    /// What is old must not hold up what is new.
+    fn hold_replay(&mut self, error: &SinkError) {
+        let alarm =
+            format!("the quarantine cannot be taken again: {error}; it is tried again when the leg starts anew");
+        error!(stream = %self.key.stream, leg = self.key.sink, "{alarm}");
+        self.is_replay_held = true;
+        self.alarm = Some(alarm);
+        self.pending.is_dirty = true;
     }
 
     fn write(&mut self, converted: Converted) -> Result<(), LegError> {
@@ -301,7 +334,12 @@ impl Leg {
         self.commit = self.sink.commit(&commit)?;
         self.fates.add(&fates);
         self.delivered_bytes += delivered_bytes;
-        let [delay_ms_p50, delay_ms_p99] = percentiles(appended, self.clock.now_ms());
+        let last = self.mailbox.last();
+        // A commit of replayed records alone says nothing of delays.
+        let [delay_ms_p50, delay_ms_p99] = match appended.is_empty() {
+            true => [last.delay_ms_p50, last.delay_ms_p99],
+            false => percentiles(appended, self.clock.now_ms()),
+        };
         self.observe(&fates, delay_ms_p50, delay_ms_p99);
         let changed = commit.sources.into_keys();
         let taken = changed.filter_map(|source| Some((source, self.taken.of(&source)?.clone()))).collect();

@@ -12,6 +12,9 @@ use stream::{Header, Kind, Record};
 use super::dedup::{Taken, Verdict};
 use crate::sql::{InputRow, Job, LegPlan, RowFate};
 
+/// Memory of the doubles' range sets.
+const TAKEN_BYTES_MAX: usize = 32 << 20;
+
 /// What becomes of a record in one leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -55,8 +58,11 @@ impl Tap {
         let append_time_ms = entry.append_time_ms;
         let seen = Seen { place, offset: entry.end_offset().saturating_sub(1), append_time_ms };
         let verdicts = self.taken.take(&entry.batch, seen);
-        // Nobody commits what is seen here.
+        // Nobody commits what is seen here; and a long look forgets, rather than growing for ever.
         drop(self.taken.changes());
+        if self.taken.bytes() > TAKEN_BYTES_MAX {
+            self.taken = Taken::default();
+        }
         let records = (entry.offset..).zip(entry.batch.records()).zip(verdicts);
         records.filter_map(|((offset, record), verdict)| self.tapped(place, entry, offset, record, verdict)).collect()
     }

@@ -79,6 +79,7 @@ struct Live {
     /// Files closed before the commit, to make room.
     closed: Vec<FileEntry>,
     parts: usize,
+    reading: apart::Reading,
 }
 
 /// Which open file a row belongs to.
@@ -191,7 +192,8 @@ impl Sink for FilesSink {
     fn recover(&mut self) -> Result<LegState, SinkError> {
         self.live = None;
         let (manifest, state) = recover::recover(&self.disk, &self.dir, &self.identity)?;
-        self.live = Some(Live { manifest, state: state.clone(), open: BTreeMap::new(), closed: Vec::new(), parts: 0 });
+        let (open, closed, reading) = (BTreeMap::new(), Vec::new(), apart::Reading::default());
+        self.live = Some(Live { manifest, state: state.clone(), open, closed, parts: 0, reading });
         Ok(state)
     }
 
@@ -216,7 +218,8 @@ impl Sink for FilesSink {
     }
 
     fn read_apart(&mut self, from: ApartPosition, end: ApartPosition) -> Result<Apart, SinkError> {
-        apart::read(self.disk.as_ref(), &self.dir, from, end)
+        let live = self.live.as_mut().ok_or(SinkError::NotRecovered)?;
+        live.reading.read(self.disk.as_ref(), &self.dir, from, end)
     }
 
     fn is_full(&self) -> bool {

@@ -13,7 +13,7 @@ use super::manifest::{self, Manifest, Segment, Snapshot};
 use super::publish;
 use crate::error::SinkError;
 use crate::metrics;
-use crate::state::LegState;
+use crate::state::{ApartPosition, LegState, Replay};
 
 /// Recovers the folder; answers with its manifest and the committed state.
 pub fn recover(disk: &SharedDisk, dir: &Path, identity: &Identity) -> Result<(Manifest, LegState), SinkError> {
@@ -62,8 +62,11 @@ fn snapshot(dir: &Path, identity: &Identity, newest: Option<Segment>) -> Result<
     }
     let (mut state, last) = segment.end();
     if owner.incarnation != identity.incarnation {
-        // Another life of the stream: nothing of the old one is known of it but the number that names files.
-        state = LegState { commit: state.commit, ..LegState::default() };
+        // Another life of the stream: of the old one it knows the number that names files, and that what was set apart
+        // by then is not its own.
+        let next = ApartPosition { commit: state.commit + 1, record: 0 };
+        let replay = Replay { order_ms: 0, next, end: next };
+        state = LegState { commit: state.commit, replay, ..LegState::default() };
     }
     Ok(Snapshot::new(identity, state, last))
 }

@@ -240,6 +240,52 @@ fn another_life_begins_anew_in_the_same_folder() {
     assert!(matches!(refused, Err(SinkError::Foreign { .. })));
 }
 
+/// Reads a sink's quarantine from `from` to its end, step by step; answers what it found at each step's beginning.
+fn read_apart(sink: &mut FilesSink, from: ApartPosition) -> Vec<(ApartPosition, Vec<SetApart>)> {
+    let (mut at, end, mut steps) = (from, sink.apart_end().unwrap(), Vec::new());
+    while at < end {
+        let Apart { records, next } = sink.read_apart(at, end).unwrap();
+        assert!(next > at && (next == end || !records.is_empty()), "a step that is none, at {at:?}");
+        steps.push((at, records));
+        at = next;
+    }
+    steps
+}
+
+#[test]
+fn a_quarantine_is_read_in_steps_of_bounded_bytes_and_from_any_of_them() {
+    let disk = SimDisk::new();
+    let mut sink = sink(&disk);
+    sink.recover().unwrap();
+    let record = |n: u64, bytes: usize| SetApart { body: Bytes::from(vec![n as u8; bytes]), ..set_apart(n) };
+    let mut all = Vec::new();
+    // Many small ones, some in several files of one commit, large ones, an exact number of rows.
+    for (commit, sizes) in
+        [(0, vec![1; 1_000]), (1, vec![200_000; 30]), (2, vec![7; 16]), (3, vec![apart::BYTES_MAX; 3])]
+    {
+        let records: Vec<SetApart> = (0..).zip(sizes).map(|(n, bytes)| record(1_000 * commit + n, bytes)).collect();
+        for some in records.chunks(records.len().div_ceil(3)) {
+            sink.set_apart(some).unwrap();
+            sink.step(|sink, live| sink.close_largest(live)).unwrap();
+        }
+        let fates = FateCounts { quarantined: records.len() as u64, ..FateCounts::default() };
+        sink.commit(&Commit { fates, ..Commit::default() }).unwrap();
+        all.extend(records);
+    }
+    let steps = read_apart(&mut sink, ApartPosition::default());
+    let bytes = |records: &[SetApart]| records.iter().map(|record| record.body.len()).sum::<usize>();
+    assert!(steps.len() > 5 && steps.iter().all(|(_, records)| bytes(records) < 17 * apart::BYTES_MAX));
+    assert!(steps.iter().flat_map(|(_, records)| records).eq(&all), "all of it, in order");
+    for (number, (at, _)) in steps.iter().enumerate() {
+        let again = read_apart(&mut sink, *at);
+        let rest = steps[number..].iter().flat_map(|(_, records)| records);
+        assert!(again.iter().flat_map(|(_, records)| records).eq(rest), "from {at:?} on");
+    }
+    let mut next_life = FilesSink::new(Arc::new(disk.clone()), dir(), identity(2));
+    let start = next_life.recover().unwrap().replay.next;
+    assert_eq!(read_apart(&mut next_life, start), [], "what an earlier life set apart is not this one's");
+}
+
 #[test]
 fn fates_that_contradict_the_rows_are_refused() {
     let disk = SimDisk::new();

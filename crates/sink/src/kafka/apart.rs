@@ -7,12 +7,13 @@ use kafka::offsets::{self, At};
 use kafka::transaction::Place;
 use kafka::{Cluster, KafkaError};
 use stream::config::KafkaTarget;
+use tracing::error;
 
 use super::{STATE_TOPIC, name_of, quarantine_of, read_state, rows, state_place};
 use crate::error::SinkError;
 use crate::files::Identity;
-use crate::seam::Apart;
-use crate::state::{ApartPosition, Replay};
+use crate::seam::{Apart, SetApart};
+use crate::state::ApartPosition;
 
 /// How long a fetch waits for what is not there yet.
 const WAIT: Duration = Duration::from_millis(500);
@@ -27,23 +28,28 @@ pub(super) async fn end(cluster: &Cluster, (topic, partition): &Place) -> Result
     Ok(ApartPosition { commit: 0, record: fetched.end_offset as u64 })
 }
 
-/// Some records of `leg` from `from` on and before `end`.
+/// Some records from `from` on and before `end`.
 pub(super) async fn read(
     cluster: &Cluster,
     (topic, partition): &Place,
-    leg: &str,
     from: ApartPosition,
     end: ApartPosition,
 ) -> Result<Apart, KafkaError> {
-    let end = end.record as i64;
+    let wanted = end.record as i64;
     let mut fetcher = Fetcher::new(cluster.clone(), topic, *partition, from.record as i64, Isolation::Committed);
     let mut records = Vec::new();
-    // Aborted records and other legs' are passed over here, so that each step of a reader is a step.
-    while records.is_empty() && fetcher.offset() < end {
-        let fetched = patiently(&mut fetcher, WAIT).await?.records;
-        records.extend(fetched.into_iter().filter(|r| r.offset < end).filter_map(|r| rows::read_apart(r, leg)));
+    // What was aborted is passed over here, so that each step of a reader is a step.
+    while records.is_empty() && fetcher.offset() < wanted {
+        let fetched = patiently(&mut fetcher, WAIT).await?;
+        if fetched.is_cut || fetched.end_offset < wanted {
+            // The leg alone writes here, and it read where its log ended: what stood there was removed.
+            error!(topic, "the quarantine's topic was deleted or cut; what stood there is not replayed");
+            return Ok(Apart { records, next: end });
+        }
+        records
+            .extend(fetched.records.into_iter().filter(|record| record.offset < wanted).filter_map(rows::read_apart));
     }
-    let next = ApartPosition { commit: 0, record: fetcher.offset().min(end) as u64 };
+    let next = ApartPosition { commit: 0, record: fetcher.offset().min(wanted) as u64 };
     Ok(Apart { records, next })
 }
 
@@ -62,36 +68,33 @@ async fn patiently(fetcher: &mut Fetcher, wait: Duration) -> Result<kafka::fetch
 pub struct Quarantine {
     cluster: Cluster,
     place: Place,
-    leg: String,
-    replay: Replay,
+    at: ApartPosition,
     end: ApartPosition,
 }
 
 impl Quarantine {
-    /// The quarantine of the leg `identity` that writes to `target`.
+    /// The quarantine of the leg `identity` that writes to `target`, from the first record that has not been replayed on.
     pub async fn open(target: &KafkaTarget, identity: &Identity) -> Result<Self, SinkError> {
         let failed = |cause: String| SinkError::Kafka { topic: target.topic.clone(), cause };
         let open = async {
             let cluster = Cluster::new(&target.brokers)?;
-            let (leg, place) = (name_of(identity), quarantine_of(target));
+            let (leg, place) = (name_of(identity), quarantine_of(identity));
             let folded = read_state(&cluster, &state_place(&leg), &leg).await?;
             let end = end(&cluster, &place).await?;
-            Ok::<_, KafkaError>((Self { cluster, place, leg, replay: Replay::default(), end }, folded))
+            Ok::<_, KafkaError>((Self { cluster, place, at: ApartPosition::default(), end }, folded))
         };
         let (quarantine, folded) = open.await.map_err(|error| failed(error.to_string()))?;
         let unreadable = |cause| SinkError::Kafka { topic: STATE_TOPIC.to_owned(), cause };
         let (state, _) = folded.finish().map_err(unreadable)?;
-        Ok(Self { replay: state.replay, ..quarantine })
+        Ok(Self { at: state.replay.next, ..quarantine })
     }
 
-    /// Where what has not been replayed begins.
-    pub fn start(&self) -> ApartPosition {
-        self.replay.next
-    }
-
-    /// Some records from `from` on; none at the end.
-    pub async fn read(&self, from: ApartPosition) -> Result<Apart, SinkError> {
-        let read = read(&self.cluster, &self.place, &self.leg, from, self.end).await;
-        read.map_err(|error| SinkError::Kafka { topic: self.place.0.clone(), cause: error.to_string() })
+    /// Some more records; none at the end.
+    pub async fn more(&mut self) -> Result<Vec<SetApart>, SinkError> {
+        let read = read(&self.cluster, &self.place, self.at, self.end).await;
+        let failed = |error: KafkaError| SinkError::Kafka { topic: self.place.0.clone(), cause: error.to_string() };
+        let Apart { records, next } = read.map_err(failed)?;
+        self.at = next;
+        Ok(records)
     }
 }

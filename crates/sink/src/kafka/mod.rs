@@ -20,13 +20,16 @@
 pub mod rows;
 pub mod apart;
 pub mod state;
+pub mod transactions;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use arrow_array::RecordBatch;
 use kafka::batch::BatchWriter;
 use kafka::fetch::{Fetcher, Isolation};
 use kafka::offsets::{self, At};
+pub use kafka::open::Open;
 use kafka::topics::{Wanted, ensure};
 use kafka::transaction::{Place, Settings, TransactionalProducer};
 use kafka::{Cluster, KafkaError};
@@ -59,6 +62,8 @@ const REPLICATION: i16 = 3;
 const FLUSH_BYTES: usize = 512 << 10;
 /// Bytes of an open transaction before the sink asks for a commit: bounds what is read again after a crash.
 const OPEN_BYTES_MAX: usize = 64 << 20;
+/// What a batch of one row has beside key, value and headers: its head, the provenance, lengths.
+const ROW_OVERHEAD_BYTES: usize = 256;
 /// How long one step may take: longer than a broker needs to come back.
 const STEP: Duration = Duration::from_secs(60);
 /// How long a transaction may stay open beyond two checkpoints: a restart of the job, and a step.
@@ -80,6 +85,8 @@ struct Live {
     state_place: Place,
     partitions: i32,
     topic: String,
+    /// What the topic takes of one row: key, value and headers.
+    row_bytes_max: usize,
     quarantine: Place,
     waiting: BTreeMap<Shelf, BatchWriter>,
     open_bytes: usize,
@@ -92,9 +99,9 @@ fn name_of(Identity { stream, incarnation, leg }: &Identity) -> String {
     format!("{stream}.{incarnation}.{leg}")
 }
 
-/// Where records go that could not be converted.
-fn quarantine_of(target: &KafkaTarget) -> Place {
-    (format!("{}.quarantine", target.topic), 0)
+/// Where records go that the leg could not convert: a topic of its own, because a replay needs one log with one writer.
+fn quarantine_of(identity: &Identity) -> Place {
+    (format!("{}.quarantine", name_of(identity)), 0)
 }
 
 fn state_place(leg: &str) -> Place {
@@ -122,7 +129,7 @@ impl KafkaSink {
     }
 
     fn quarantine(&self) -> Place {
-        quarantine_of(&self.target)
+        quarantine_of(&self.identity)
     }
 
     /// Runs what waits for brokers on the runtime, and waits for it.
@@ -197,6 +204,7 @@ impl Live {
             book,
             state_place,
             partitions,
+            row_bytes_max: row_bytes_max(&cluster, &target.topic).await?,
             topic: target.topic,
             quarantine,
             waiting: BTreeMap::new(),
@@ -209,7 +217,9 @@ impl Live {
     /// Adds a record to what waits; false, and nothing is added, if that must be appended first.
     fn push(&mut self, shelf: Shelf, laid: &Laid<'_>) -> bool {
         let batch = self.waiting.entry(shelf).or_insert_with(|| BatchWriter::new(laid.time_ms, FLUSH_BYTES));
-        if !batch.is_empty() && batch.bytes() + laid.value.map_or(0, <[u8]>::len) > FLUSH_BYTES {
+        // A topic that takes little takes small batches.
+        let room = FLUSH_BYTES.min(self.row_bytes_max);
+        if !batch.is_empty() && batch.bytes() + laid.bytes() > room {
             return false;
         }
         let before = batch.bytes();
@@ -235,10 +245,10 @@ impl Live {
         Ok(())
     }
 
-    async fn set_apart(&mut self, records: &[SetApart], leg: &str) -> Result<(), KafkaError> {
+    async fn set_apart(&mut self, records: &[SetApart]) -> Result<(), KafkaError> {
         self.apart += records.len() as u64;
         for record in records {
-            let push = |live: &mut Self| rows::with_apart(record, leg, |laid| live.push(Shelf::Apart, laid));
+            let push = |live: &mut Self| rows::with_apart(record, |laid| live.push(Shelf::Apart, laid));
             if !push(self) {
                 self.flush().await?;
                 push(self);
@@ -282,6 +292,13 @@ impl Live {
     }
 }
 
+/// What a topic takes of one row: its batch's limit, without what lies around a row in a batch of its own.
+async fn row_bytes_max(cluster: &Cluster, topic: &str) -> Result<usize, KafkaError> {
+    let settings = kafka::topics::settings(cluster, &[topic]).await?;
+    let bytes = settings.get(topic).and_then(|own| own.get("max.message.bytes")?.parse::<usize>().ok());
+    Ok(bytes.map_or(usize::MAX, |bytes| bytes.saturating_sub(ROW_OVERHEAD_BYTES)))
+}
+
 /// Reads all that is committed of a leg's state.
 async fn read_state(cluster: &Cluster, place: &Place, name: &str) -> Result<Folded, KafkaError> {
     let (topic, partition) = place;
@@ -320,6 +337,11 @@ impl Sink for KafkaSink {
         Ok(state)
     }
 
+    fn misfits(&self, rows: &RecordBatch) -> Vec<(usize, String)> {
+        let bytes_max = self.live.as_ref().map_or(usize::MAX, |live| live.row_bytes_max);
+        rows::misfits(rows, &self.target, bytes_max)
+    }
+
     fn write(&mut self, rows: Rows) -> Result<(), SinkError> {
         let laid = rows::lay_out(rows, &self.target)
             .map_err(|cause| SinkError::Kafka { topic: self.target.topic.clone(), cause })?;
@@ -333,9 +355,9 @@ impl Sink for KafkaSink {
         if records.is_empty() {
             return Ok(());
         }
-        let (records, name) = (records.to_vec(), self.name());
+        let records = records.to_vec();
         self.step(|mut live| async move {
-            let done = live.set_apart(&records, &name).await;
+            let done = live.set_apart(&records).await;
             (live, done)
         })
     }
@@ -347,8 +369,8 @@ impl Sink for KafkaSink {
     }
 
     fn read_apart(&mut self, from: ApartPosition, end: ApartPosition) -> Result<Apart, SinkError> {
-        let (target, quarantine, name) = (self.target.clone(), self.quarantine(), self.name());
-        let read = async move { apart::read(&Cluster::new(&target.brokers)?, &quarantine, &name, from, end).await };
+        let (target, quarantine) = (self.target.clone(), self.quarantine());
+        let read = async move { apart::read(&Cluster::new(&target.brokers)?, &quarantine, from, end).await };
         self.wait(read)?.map_err(|error| self.failed(&error))
     }
 

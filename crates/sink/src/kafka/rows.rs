@@ -8,15 +8,19 @@ use kafka::batch::Record;
 use stream::config::{KafkaFormat, KafkaTarget};
 use stream::provenance::HEADER_NAME;
 use stream::{Header, Kind};
+use tracing::error;
 
 use crate::seam::{Origin, Rows, SetApart};
 
 /// The header with the cause of a record that was set apart.
 const CAUSE: &str = "il-cause";
-/// The header with the leg whose quarantine a record is in: legs that write to one topic share its quarantine's topic.
-const LEG: &str = "il-leg";
 /// The header with the time at which the journal took a record that was set apart, in ms since 1970.
 const APPENDED: &str = "il-appended";
+
+/// A number or a time as JSON is shorter.
+const PRIMITIVE_BYTES_MAX: usize = 64;
+/// A control character becomes six in JSON.
+const JSON_EXPANSION_MAX: usize = 6;
 
 /// A record ready to be written; what it has lies elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,12 @@ pub struct Laid<'a> {
 }
 
 impl Laid<'_> {
+    /// Bytes of key, value and headers.
+    pub fn bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
+    }
+
     /// What chooses its partition: its key, or where it came from.
     pub fn spread_by(&self) -> &[u8] {
         let source = || self.headers.first().and_then(|(_, il)| il.get(1..25)).unwrap_or_default();
@@ -42,6 +52,7 @@ impl Laid<'_> {
 /// Rows on their way to be records: columns, not a record each, because there are millions of them.
 pub struct LaidRows {
     keys: Option<Texts>,
+    headers: Vec<(String, Texts)>,
     values: Texts,
     event_times_ms: Vec<i64>,
     origins: Vec<Origin>,
@@ -82,46 +93,96 @@ impl LaidRows {
     }
 
     /// Calls `with` with a row's record, for which `scratch` is room.
-    pub fn with<T>(&self, row: usize, scratch: &mut String, with: impl FnOnce(&Laid<'_>) -> T) -> T {
+    pub fn with<'a, T>(&'a self, row: usize, scratch: &'a mut String, with: impl FnOnce(&Laid<'_>) -> T) -> T {
         use std::fmt::Write;
         let Origin { source, range } = self.origins[row];
         scratch.clear();
         // Writing to a string cannot fail.
         let _ = write!(scratch, "{}", Header { kind: Kind::Event, source, range, lap: 0, event_time_ms: None });
-        with(&Laid {
-            key: self.keys.as_ref().and_then(|keys| keys.get(row)),
-            value: self.values.get(row),
-            time_ms: self.event_times_ms[row].max(0),
-            headers: &[(HEADER_NAME.as_bytes(), scratch.as_bytes())],
-        })
+        let il = (HEADER_NAME.as_bytes(), scratch.as_bytes());
+        let of_row = |(name, column): &'a (String, Texts)| Some((name.as_bytes(), column.get(row)?));
+        let all: Vec<_>;
+        let headers = match &self.headers[..] {
+            [] => &[il][..],
+            columns => {
+                all = std::iter::once(il).chain(columns.iter().filter_map(of_row)).collect();
+                &all
+            }
+        };
+        let key = self.keys.as_ref().and_then(|keys| keys.get(row));
+        with(&Laid { key, value: self.values.get(row), time_ms: self.event_times_ms[row].max(0), headers })
     }
 }
 
 /// The rows as records. The error says which column does not fit.
 pub fn lay_out(rows: Rows, target: &KafkaTarget) -> Result<LaidRows, String> {
     let Rows { batch, event_times_ms, origins } = rows;
-    let (keys, batch) = match &target.key {
-        Some(key) => {
-            let at =
-                batch.schema().index_of(key).map_err(|_| format!("the key column {key} is not among the columns"))?;
-            let keys = texts(batch.column(at), key)?;
-            let others: Vec<usize> = (0..batch.num_columns()).filter(|other| *other != at).collect();
-            (Some(keys), batch.project(&others).map_err(|error| error.to_string())?)
-        }
-        None => (None, batch),
+    let schema = batch.schema();
+    let column = |what, name: &String| -> Result<(usize, Texts), String> {
+        let at = schema.index_of(name).map_err(|_| format!("the {what} column {name} is not among the columns"))?;
+        Ok((at, texts(batch.column(at), name)?))
     };
+    if target.headers.iter().any(|name| name == HEADER_NAME) {
+        return Err(format!("header {HEADER_NAME} is the provenance's; give the column another name"));
+    }
+    let key = target.key.as_ref().map(|name| column("key", name)).transpose()?;
+    let headers: Vec<(usize, Texts)> =
+        target.headers.iter().map(|name| column("header", name)).collect::<Result<_, _>>()?;
+    let is_taken = |at: &usize| key.iter().chain(&headers).any(|(taken, _)| taken == at);
+    let others: Vec<usize> = (0..batch.num_columns()).filter(|at| !is_taken(at)).collect();
+    let batch = batch.project(&others).map_err(|error| error.to_string())?;
+    let keys = key.map(|(_, keys)| keys);
+    let headers = target.headers.iter().cloned().zip(headers.into_iter().map(|(_, texts)| texts)).collect();
     let values = match target.format {
         KafkaFormat::Json => json(&batch)?,
         KafkaFormat::Raw => match batch.columns() {
             [only] => texts(only, batch.schema().field(0).name())?,
-            columns => return Err(format!("format raw takes one column beside the key, there are {}", columns.len())),
+            columns => {
+                return Err(format!("format raw takes one column beside key and headers, there are {}", columns.len()));
+            }
         },
     };
-    Ok(LaidRows { keys, values, event_times_ms, origins })
+    Ok(LaidRows { keys, headers, values, event_times_ms, origins })
 }
 
-/// Calls `with` with a record that leg `leg` could not convert, its cause among the headers.
-pub fn with_apart<T>(record: &SetApart, leg: &str, with: impl FnOnce(&Laid<'_>) -> T) -> T {
+/// Rows of more than `bytes_max` bytes as records, each with its cause.
+pub fn misfits(rows: &RecordBatch, target: &KafkaTarget, bytes_max: usize) -> Vec<(usize, String)> {
+    if row_bytes_bound(rows).is_some_and(|bound| bound <= bytes_max) {
+        return Vec::new();
+    }
+    let nowhere = Rows { batch: rows.clone(), event_times_ms: Vec::new(), origins: Vec::new() };
+    // What cannot be laid out at all is said by whoever writes it.
+    let Ok(laid) = lay_out(nowhere, target) else { return Vec::new() };
+    let bytes_of = |row: usize| {
+        let columns = laid.keys.iter().chain([&laid.values]).chain(laid.headers.iter().map(|(_, column)| column));
+        columns.filter_map(|column| column.get(row)).map(<[u8]>::len).sum::<usize>()
+    };
+    let misfit = |row: usize| {
+        let bytes = bytes_of(row);
+        let cause = || format!("sink: {bytes} bytes are more than topic {} takes, {bytes_max}", target.topic);
+        (bytes > bytes_max).then(|| (row, cause()))
+    };
+    (0..rows.num_rows()).filter_map(misfit).collect()
+}
+
+/// No row is longer than this as a record, found without laying any out; none if that cannot be said.
+fn row_bytes_bound(rows: &RecordBatch) -> Option<usize> {
+    let longest = |column: &ArrayRef| match column.data_type() {
+        DataType::Utf8 => Some(longest(column.as_string::<i32>().value_offsets()) * JSON_EXPANSION_MAX),
+        DataType::Binary => Some(longest(column.as_binary::<i32>().value_offsets()) * JSON_EXPANSION_MAX),
+        kind => kind.primitive_width().map(|_| PRIMITIVE_BYTES_MAX),
+    };
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns());
+    columns.map(|(field, column)| Some(longest(column)? + field.name().len() * JSON_EXPANSION_MAX + 4)).sum()
+}
+
+fn longest(offsets: &[i32]) -> usize {
+    offsets.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0)
+}
+
+/// Calls `with` with a record that could not be converted, its cause among the headers.
+pub fn with_apart<T>(record: &SetApart, with: impl FnOnce(&Laid<'_>) -> T) -> T {
     let (il, appended) = (record.header.to_string(), record.append_time_ms.to_string());
     with(&Laid {
         key: None,
@@ -131,19 +192,19 @@ pub fn with_apart<T>(record: &SetApart, leg: &str, with: impl FnOnce(&Laid<'_>) 
             (HEADER_NAME.as_bytes(), il.as_bytes()),
             (CAUSE.as_bytes(), record.cause.as_bytes()),
             (APPENDED.as_bytes(), appended.as_bytes()),
-            (LEG.as_bytes(), leg.as_bytes()),
         ],
     })
 }
 
-/// A record of the quarantine's topic as `leg` set it apart; none if another leg did, or nobody of us.
-pub fn read_apart(record: Record, leg: &str) -> Option<SetApart> {
+/// A record of the quarantine's topic as it was set apart; none, aloud, if nobody of us did.
+pub fn read_apart(record: Record) -> Option<SetApart> {
     let text = |name| record.header(name).and_then(|value| std::str::from_utf8(value).ok());
-    let header = text(HEADER_NAME)?.parse().ok()?;
-    let is_ours = text(LEG).is_some_and(|of| of == leg);
-    let append_time_ms = text(APPENDED)?.parse().ok()?;
-    let cause = text(CAUSE)?.to_owned();
-    is_ours.then(|| SetApart { header, cause, append_time_ms, body: record.value.unwrap_or_default() })
+    let told = || Some((text(HEADER_NAME)?.parse().ok()?, text(CAUSE)?.to_owned(), text(APPENDED)?.parse().ok()?));
+    let Some((header, cause, append_time_ms)) = told() else {
+        error!(offset = record.offset, "a record of the quarantine's topic that is not isolane's is passed over");
+        return None;
+    };
+    Some(SetApart { header, cause, append_time_ms, body: record.value.unwrap_or_default() })
 }
 
 /// Each row as a JSON object, nulls written out, as Flink does.
@@ -219,7 +280,8 @@ mod tests {
     }
 
     fn target(key: Option<&str>, format: KafkaFormat) -> KafkaTarget {
-        KafkaTarget { brokers: "a:1".into(), topic: "t".into(), partitions: 1, key: key.map(str::to_owned), format }
+        let (brokers, topic, key) = ("a:1".into(), "t".into(), key.map(str::to_owned));
+        KafkaTarget { brokers, topic, partitions: 1, key, headers: Vec::new(), format }
     }
 
     /// Keys, values and what they are spread by.
@@ -249,17 +311,45 @@ mod tests {
     }
 
     #[test]
-    fn a_record_set_apart_is_read_back_by_its_own_leg() {
+    fn rows_that_are_too_large_are_named() {
+        let target = target(None, KafkaFormat::Json);
+        let lengths: Vec<usize> =
+            laid(rows(), &target).iter().map(|[_, value, _]| value.as_ref().unwrap().len()).collect();
+        assert!(lengths[0] > lengths[1], "{lengths:?}");
+        assert_eq!(misfits(&rows().batch, &target, lengths[0]), []);
+        let found = misfits(&rows().batch, &target, lengths[0] - 1);
+        assert!(found.len() == 1 && found[0].0 == 0 && found[0].1.contains(&lengths[0].to_string()), "{found:?}");
+        assert_eq!(misfits(&rows().batch, &target, lengths[1] - 1).len(), 2);
+    }
+
+    #[test]
+    fn columns_become_headers_unless_they_are_null() {
+        let target = KafkaTarget { headers: vec!["user".into()], ..target(None, KafkaFormat::Json) };
+        let (laid, mut scratch) = (lay_out(rows(), &target).unwrap(), String::new());
+        let mut headers = |row| {
+            laid.with(row, &mut scratch, |one| {
+                let rest = one.headers[1..].iter().map(|(name, value)| [name.to_vec(), value.to_vec()]);
+                (rest.collect::<Vec<_>>(), one.value.map(<[u8]>::to_vec))
+            })
+        };
+        assert_eq!(headers(0).0, [[b"user".to_vec(), b"ann".to_vec()]]);
+        assert_eq!(headers(1), (vec![], Some("{\"line\":\"ü\",\"n\":-7}".into())));
+        let missing = KafkaTarget { headers: vec!["who".into()], ..target };
+        assert!(lay_out(rows(), &missing).err().unwrap().contains("header column who"));
+    }
+
+    #[test]
+    fn a_record_set_apart_is_read_back() {
         let Origin { source, range } = rows().origins[0];
         let header = Header { kind: Kind::Event, source, range, lap: 2, event_time_ms: Some(7) };
         let apart = SetApart { header, cause: "no JSON".into(), append_time_ms: 9, body: Bytes::from_static(b"\xff{") };
-        let record = with_apart(&apart, "a.b.c.1.files", |laid| {
+        let record = with_apart(&apart, |laid| {
             let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
             let headers = laid.headers.iter().map(|(name, value)| (copy(name), copy(value))).collect();
             Record { offset: 0, time_ms: 0, key: None, value: laid.value.map(copy), headers }
         });
-        assert_eq!(read_apart(record.clone(), "a.b.c.1.files"), Some(apart));
-        assert_eq!(read_apart(record, "a.b.c.1.other"), None);
+        assert_eq!(read_apart(record.clone()), Some(apart));
+        assert_eq!(read_apart(Record { headers: Vec::new(), ..record }), None);
     }
 
     #[test]
