@@ -159,7 +159,7 @@ pub enum Stream {
         #[command(flatten)]
         admin: AdminUrl,
     },
-    /// Show records as they become durable, with their fates.
+    /// Show records as they become durable, with the fates that the job gives them (a destination may still refuse a row).
     Tap(StreamTap),
     /// Delete a stream. Its files stay; created again it is another stream.
     Delete {
@@ -256,7 +256,7 @@ pub enum Transactions {
         #[arg(long)]
         brokers: String,
     },
-    /// End one without its rows, e.g. of a leg that is gone and holds up the topic's readers.
+    /// End one, without its rows unless its commit was decided already: e.g. of a leg that is gone and holds up the topic's readers.
     Abort {
         /// The transactional id.
         id: String,

@@ -30,6 +30,9 @@ async fn abort(brokers: &str, id: &str) -> Result<()> {
     let is_open = transactions::list(brokers).await?.iter().any(|open| open.id == id);
     ensure!(is_open, "{id} has no open transaction; `isolane transactions list` shows those that are");
     transactions::abort(brokers, id).await?;
-    println!("{id}: its open transaction was aborted; a leg of that name starts anew from what it has committed");
+    println!(
+        "{id}: its open transaction was ended, without its rows unless its commit was decided already; a leg of that \
+         name starts anew from what it has committed"
+    );
     Ok(())
 }

@@ -66,6 +66,11 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
+    /// What is asked for is not there any more.
+    pub fn out_of_range(what: String) -> Self {
+        Self::Refused { what, code: ResponseError::OffsetOutOfRange }
+    }
+
     /// The broker's refusal with this code, if `code` is one.
     pub fn check(code: i16, what: impl FnOnce() -> String) -> Result<(), Self> {
         match ResponseError::try_from_code(code) {

@@ -426,10 +426,10 @@ impl Request {
                 let _ = timed_out.map(|timed_out| timed_out.try_send((Arc::clone(&topic), partition)));
             }
             let mut before = 0;
-            for HandOver { records, reply, room, .. } in riders {
+            for HandOver { records, reply, room, turn, .. } in riders {
                 let own = outcome.clone().map(|first| Appended { offset: first.offset + before, ..first });
                 before += records.count() as i64;
-                drop(room);
+                drop((room, turn));
                 // Whoever handed it over may have given up.
                 drop(reply.send(own));
             }

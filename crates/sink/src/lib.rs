@@ -21,5 +21,5 @@ pub use error::SinkError;
 pub use files::{FilesSink, Identity};
 #[cfg(feature = "kafka")]
 pub use kafka::KafkaSink;
-pub use seam::{Apart, Origin, Rows, SetApart, Sink};
+pub use seam::{Apart, ApartEnd, Origin, Rows, SetApart, Sink};
 pub use state::{ApartPosition, Commit, LegState, Replay, Seen, SourceState};

@@ -50,7 +50,17 @@ pub struct Apart {
     pub next: ApartPosition,
 }
 
-/// A destination of one leg. After any error but [`SinkError::NotRecovered`] the sink has forgotten what was written
+/// Where a quarantine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApartEnd {
+    /// Which log it is; 0 where there is only ever one.
+    pub log: u64,
+    /// Everything that was set apart by a commit lies before this.
+    pub end: ApartPosition,
+}
+
+/// A destination of one leg. After any error but [`SinkError::NotRecovered`], and but those of reading the quarantine, the
+/// sink has forgotten what was written
 /// since the last commit, and wants [`Sink::recover`]; the leg then reads again from the state's positions.
 pub trait Sink: Send {
     /// Finishes the last commit if it was cut short, removes what was never committed, shuts out an older writer, and
@@ -68,8 +78,8 @@ pub trait Sink: Send {
     /// Writes records that the next commit will keep apart.
     fn set_apart(&mut self, records: &[SetApart]) -> Result<(), SinkError>;
 
-    /// Where the quarantine ends: everything that was set apart by a commit lies before it.
-    fn apart_end(&mut self) -> Result<ApartPosition, SinkError>;
+    /// Where the quarantine ends.
+    fn apart_end(&mut self) -> Result<ApartEnd, SinkError>;
 
     /// Some committed records of the quarantine from `from` on, none at or behind `end`. Its next position is past `from`,
     /// unless `from` is the end.

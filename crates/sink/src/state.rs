@@ -44,6 +44,9 @@ pub struct ApartPosition {
 pub struct Replay {
     /// The order that was last begun: when it was given, in ms since 1970.
     pub order_ms: u64,
+    /// Which log the positions are of; 0 where there is only ever one.
+    #[serde(default)]
+    pub log: u64,
     /// Everything before this has been replayed.
     pub next: ApartPosition,
     /// Where this replay ends: what the quarantine held when it began.

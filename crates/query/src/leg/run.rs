@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sink::{Apart, ApartPosition, Commit, Replay, Sink, SinkError};
+use sink::{Apart, ApartEnd, ApartPosition, Commit, Replay, Sink, SinkError};
 use stream::clock::Clock;
 use stream::facts::{LegReport, Place, Position};
 use stream::fate::FateCounts;
@@ -219,10 +219,11 @@ impl Leg {
             return;
         }
         match self.sink.apart_end() {
-            Ok(end) => {
-                // One that ends before what was replayed is another log.
-                let next = if self.replay.next > end { ApartPosition::default() } else { self.replay.next };
-                self.replay = Replay { order_ms, next, end };
+            Ok(ApartEnd { log, end }) => {
+                let is_other = self.replay.log != 0 && self.replay.log != log;
+                let next = if is_other { ApartPosition::default() } else { self.replay.next };
+                // A broker that has just taken over may know of less than was seen: never backwards.
+                self.replay = Replay { order_ms, log, next, end: end.max(next) };
                 self.pending.is_dirty = true;
                 info!(stream = %self.key.stream, leg = self.key.sink, "the quarantine is taken again");
             }

@@ -13,8 +13,10 @@ use crate::error::SinkError;
 use crate::seam::{Apart, SetApart};
 use crate::state::ApartPosition;
 
-/// Bytes of bodies read at a time, give or take [`ROWS`] records.
+/// Bytes read at a time, give or take [`ROWS`] records.
 pub(super) const BYTES_MAX: usize = 1 << 20;
+/// What a record costs beside its body and its cause, about; so a step is some thousands of records at most.
+const RECORD_BYTES: usize = 200;
 /// Rows decoded at a time: a few, since each may be as long as a record may be.
 const ROWS: usize = 16;
 
@@ -74,7 +76,8 @@ impl Reading {
                 Some(rows) => {
                     let some: Vec<SetApart> = quarantine::records(&rows).map_err(damaged)?;
                     self.at.record += some.len() as u64;
-                    bytes += some.iter().map(|record| record.body.len()).sum::<usize>();
+                    bytes +=
+                        some.iter().map(|record| record.body.len() + record.cause.len() + RECORD_BYTES).sum::<usize>();
                     records.extend(some);
                 }
                 None => {

@@ -44,7 +44,7 @@ use self::manifest::{CommitRecord, Manifest, Snapshot};
 use self::part::{Content, FileEntry, Part};
 use crate::error::SinkError;
 use crate::metrics;
-use crate::seam::{Apart, Origin, Rows, SetApart, Sink};
+use crate::seam::{Apart, ApartEnd, Origin, Rows, SetApart, Sink};
 use crate::state::{ApartPosition, Commit, LegState};
 
 /// Bytes open before the sink asks for a commit: bounds memory, and what is read again after a crash.
@@ -212,9 +212,9 @@ impl Sink for FilesSink {
         })
     }
 
-    fn apart_end(&mut self) -> Result<ApartPosition, SinkError> {
+    fn apart_end(&mut self) -> Result<ApartEnd, SinkError> {
         let live = self.live.as_ref().ok_or(SinkError::NotRecovered)?;
-        Ok(ApartPosition { commit: live.state.commit + 1, record: 0 })
+        Ok(ApartEnd { log: 0, end: ApartPosition { commit: live.state.commit + 1, record: 0 } })
     }
 
     fn read_apart(&mut self, from: ApartPosition, end: ApartPosition) -> Result<Apart, SinkError> {

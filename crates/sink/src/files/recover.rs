@@ -65,7 +65,7 @@ fn snapshot(dir: &Path, identity: &Identity, newest: Option<Segment>) -> Result<
         // Another life of the stream: of the old one it knows the number that names files, and that what was set apart
         // by then is not its own.
         let next = ApartPosition { commit: state.commit + 1, record: 0 };
-        let replay = Replay { order_ms: 0, next, end: next };
+        let replay = Replay { next, end: next, ..Replay::default() };
         state = LegState { commit: state.commit, replay, ..LegState::default() };
     }
     Ok(Snapshot::new(identity, state, last))

@@ -1,31 +1,34 @@
 //! The quarantine's topic, read: by a leg that takes it again, and by a person.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka::fetch::{Fetcher, Isolation};
 use kafka::offsets::{self, At};
 use kafka::transaction::Place;
 use kafka::{Cluster, KafkaError};
 use stream::config::KafkaTarget;
-use tracing::error;
 
 use super::{STATE_TOPIC, name_of, quarantine_of, read_state, rows, state_place};
 use crate::error::SinkError;
 use crate::files::Identity;
-use crate::seam::{Apart, SetApart};
+use crate::seam::{Apart, ApartEnd, SetApart};
 use crate::state::ApartPosition;
 
+/// How long a step may take, its waits included: shorter than a transaction may stay open.
+const STEP: Duration = Duration::from_secs(20);
 /// How long a fetch waits for what is not there yet.
 const WAIT: Duration = Duration::from_millis(500);
 /// Fetches that may fail in a row, a wait apart: a leader that moves.
-const TRIES: u32 = 20;
+const TRIES: u32 = 10;
 
 /// Where readers of committed records end now.
-pub(super) async fn end(cluster: &Cluster, (topic, partition): &Place) -> Result<ApartPosition, KafkaError> {
+pub(super) async fn end(cluster: &Cluster, (topic, partition): &Place) -> Result<ApartEnd, KafkaError> {
     let start = offsets::of(cluster, topic, *partition, At::Start).await?;
     let mut fetcher = Fetcher::new(cluster.clone(), topic, *partition, start, Isolation::Committed);
     let fetched = patiently(&mut fetcher, Duration::ZERO).await?;
-    Ok(ApartPosition { commit: 0, record: fetched.end_offset as u64 })
+    // A part of the id is enough to tell a topic from the one that was deleted before it was made.
+    let log = fetched.topic_id.as_u64_pair().0.max(1);
+    Ok(ApartEnd { log, end: ApartPosition { commit: 0, record: fetched.end_offset as u64 } })
 }
 
 /// Some records from `from` on and before `end`.
@@ -37,14 +40,16 @@ pub(super) async fn read(
 ) -> Result<Apart, KafkaError> {
     let wanted = end.record as i64;
     let mut fetcher = Fetcher::new(cluster.clone(), topic, *partition, from.record as i64, Isolation::Committed);
-    let mut records = Vec::new();
+    let (mut records, deadline) = (Vec::new(), Instant::now() + STEP);
     // What was aborted is passed over here, so that each step of a reader is a step.
     while records.is_empty() && fetcher.offset() < wanted {
         let fetched = patiently(&mut fetcher, WAIT).await?;
-        if fetched.is_cut || fetched.end_offset < wanted {
-            // The leg alone writes here, and it read where its log ended: what stood there was removed.
-            error!(topic, "the quarantine's topic was deleted or cut; what stood there is not replayed");
-            return Ok(Apart { records, next: end });
+        if fetched.is_cut {
+            return Err(KafkaError::out_of_range(format!("the records of {topic}, which was deleted or cut")));
+        }
+        if fetched.records.is_empty() && Instant::now() > deadline {
+            // A broker that has just taken over may not know of them yet: nothing is passed over.
+            return Err(KafkaError::Silent { broker: topic.clone(), what: "the quarantine's records", within: STEP });
         }
         records
             .extend(fetched.records.into_iter().filter(|record| record.offset < wanted).filter_map(rows::read_apart));
@@ -80,7 +85,7 @@ impl Quarantine {
             let cluster = Cluster::new(&target.brokers)?;
             let (leg, place) = (name_of(identity), quarantine_of(identity));
             let folded = read_state(&cluster, &state_place(&leg), &leg).await?;
-            let end = end(&cluster, &place).await?;
+            let ApartEnd { end, .. } = end(&cluster, &place).await?;
             Ok::<_, KafkaError>((Self { cluster, place, at: ApartPosition::default(), end }, folded))
         };
         let (quarantine, folded) = open.await.map_err(|error| failed(error.to_string()))?;

@@ -33,6 +33,7 @@ pub use kafka::open::Open;
 use kafka::topics::{Wanted, ensure};
 use kafka::transaction::{Place, Settings, TransactionalProducer};
 use kafka::{Cluster, KafkaError};
+use stream::clock::{Clock, SystemClock};
 use stream::config::KafkaTarget;
 use stream::{crash, limits};
 use tokio::runtime::Handle;
@@ -41,7 +42,7 @@ use tracing::info;
 use crate::error::SinkError;
 use crate::files::Identity;
 use crate::metrics;
-use crate::seam::{Apart, Rows, SetApart, Sink};
+use crate::seam::{Apart, ApartEnd, Rows, SetApart, Sink};
 use crate::state::{ApartPosition, Commit, LegState};
 use rows::{Laid, LaidRows};
 use state::{Book, Folded};
@@ -173,7 +174,9 @@ impl KafkaSink {
         ];
         match cluster.topic(&target.topic).await {
             Err(error) if error.is_unknown_topic() => {
-                topics.push(wanted(&target.topic, target.partitions as i32, &[]));
+                // Event times would let retention eat old events as soon as they are there.
+                let settings = [("message.timestamp.type", "LogAppendTime")];
+                topics.push(wanted(&target.topic, target.partitions as i32, &settings));
             }
             known => drop(known?),
         }
@@ -230,10 +233,10 @@ impl Live {
 
     async fn write(&mut self, rows: &LaidRows) -> Result<(), KafkaError> {
         self.rows += rows.len() as u64;
-        let mut scratch = String::new();
+        let (mut scratch, now_ms) = (String::new(), SystemClock.now_ms());
         for row in 0..rows.len() {
             let mut push = |live: &mut Self| {
-                rows.with(row, &mut scratch, |laid| {
+                rows.with(row, now_ms, &mut scratch, |laid| {
                     live.push(Shelf::Rows(rows::partition_of(laid.spread_by(), live.partitions)), laid)
                 })
             };
@@ -362,7 +365,7 @@ impl Sink for KafkaSink {
         })
     }
 
-    fn apart_end(&mut self) -> Result<ApartPosition, SinkError> {
+    fn apart_end(&mut self) -> Result<ApartEnd, SinkError> {
         let (target, quarantine) = (self.target.clone(), self.quarantine());
         let end = self.wait(async move { apart::end(&Cluster::new(&target.brokers)?, &quarantine).await })?;
         end.map_err(|error| self.failed(&error))

@@ -19,6 +19,8 @@ const APPENDED: &str = "il-appended";
 
 /// A number or a time as JSON is shorter.
 const PRIMITIVE_BYTES_MAX: usize = 64;
+/// The lengths of a header's name and value, at most.
+const LENGTHS_BYTES: usize = 10;
 /// A control character becomes six in JSON.
 const JSON_EXPANSION_MAX: usize = 6;
 
@@ -92,8 +94,14 @@ impl LaidRows {
         self.origins.is_empty()
     }
 
-    /// Calls `with` with a row's record, for which `scratch` is room.
-    pub fn with<'a, T>(&'a self, row: usize, scratch: &'a mut String, with: impl FnOnce(&Laid<'_>) -> T) -> T {
+    /// Calls `with` with a row's record, for which `scratch` is room; its time is not after `now_ms`.
+    pub fn with<'a, T>(
+        &'a self,
+        row: usize,
+        now_ms: i64,
+        scratch: &'a mut String,
+        with: impl FnOnce(&Laid<'_>) -> T,
+    ) -> T {
         use std::fmt::Write;
         let Origin { source, range } = self.origins[row];
         scratch.clear();
@@ -110,7 +118,9 @@ impl LaidRows {
             }
         };
         let key = self.keys.as_ref().and_then(|keys| keys.get(row));
-        with(&Laid { key, value: self.values.get(row), time_ms: self.event_times_ms[row].max(0), headers })
+        // A broker refuses what is of the future, for good.
+        let time_ms = self.event_times_ms[row].clamp(0, now_ms);
+        with(&Laid { key, value: self.values.get(row), time_ms, headers })
     }
 }
 
@@ -154,8 +164,11 @@ pub fn misfits(rows: &RecordBatch, target: &KafkaTarget, bytes_max: usize) -> Ve
     // What cannot be laid out at all is said by whoever writes it.
     let Ok(laid) = lay_out(nowhere, target) else { return Vec::new() };
     let bytes_of = |row: usize| {
-        let columns = laid.keys.iter().chain([&laid.values]).chain(laid.headers.iter().map(|(_, column)| column));
-        columns.filter_map(|column| column.get(row)).map(<[u8]>::len).sum::<usize>()
+        let length = |column: &Texts| column.get(row).map(<[u8]>::len);
+        let headers =
+            laid.headers.iter().filter_map(|(name, column)| Some(length(column)? + name.len() + LENGTHS_BYTES));
+        let others = laid.keys.iter().chain([&laid.values]).filter_map(length);
+        headers.chain(others).sum::<usize>()
     };
     let misfit = |row: usize| {
         let bytes = bytes_of(row);
@@ -170,6 +183,7 @@ fn row_bytes_bound(rows: &RecordBatch) -> Option<usize> {
     let longest = |column: &ArrayRef| match column.data_type() {
         DataType::Utf8 => Some(longest(column.as_string::<i32>().value_offsets()) * JSON_EXPANSION_MAX),
         DataType::Binary => Some(longest(column.as_binary::<i32>().value_offsets()) * JSON_EXPANSION_MAX),
+        DataType::Boolean => Some(PRIMITIVE_BYTES_MAX),
         kind => kind.primitive_width().map(|_| PRIMITIVE_BYTES_MAX),
     };
     let schema = rows.schema();
@@ -289,7 +303,9 @@ mod tests {
         let (laid, mut scratch) = (lay_out(rows, target).unwrap(), String::new());
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let mut one = |row| {
-            laid.with(row, &mut scratch, |one| [one.key, one.value, Some(one.spread_by())].map(|bytes| bytes.map(text)))
+            laid.with(row, 9, &mut scratch, |one| {
+                [one.key, one.value, Some(one.spread_by())].map(|bytes| bytes.map(text))
+            })
         };
         (0..laid.len()).map(&mut one).collect()
     }
@@ -327,7 +343,7 @@ mod tests {
         let target = KafkaTarget { headers: vec!["user".into()], ..target(None, KafkaFormat::Json) };
         let (laid, mut scratch) = (lay_out(rows(), &target).unwrap(), String::new());
         let mut headers = |row| {
-            laid.with(row, &mut scratch, |one| {
+            laid.with(row, 9, &mut scratch, |one| {
                 let rest = one.headers[1..].iter().map(|(name, value)| [name.to_vec(), value.to_vec()]);
                 (rest.collect::<Vec<_>>(), one.value.map(<[u8]>::to_vec))
             })

@@ -11,7 +11,7 @@ pub async fn list(brokers: &str) -> Result<Vec<Open>, SinkError> {
     listed.await.map_err(|error| failed(brokers, &error))
 }
 
-/// Ends the transaction of a transactional id without its rows.
+/// Ends the transaction of a transactional id, without its rows unless its commit was decided already.
 pub async fn abort(brokers: &str, id: &str) -> Result<(), SinkError> {
     let aborted = async { open::abort(&Cluster::new(brokers)?, id).await };
     aborted.await.map_err(|error| failed(brokers, &error))
