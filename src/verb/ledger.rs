@@ -12,7 +12,7 @@ use stream::config::{SinkKind, StreamConfig};
 use stream::control::AdminClient;
 use stream::disk::RealDisk;
 
-use super::table;
+use super::{folder_of, table};
 use crate::args;
 
 #[derive(Serialize)]
@@ -52,7 +52,7 @@ async fn verify(admin: &AdminClient, id: &StreamId, data_dir: &Path) -> Result<V
             eprintln!("{}: only files are verified here; read the topic with read_committed", spec.name);
             return Ok(None);
         };
-        let folder = path.clone().unwrap_or_else(|| data_dir.join("out").join(id.as_str()).join(&spec.name));
+        let folder = folder_of(&stream, &spec.name, path.as_deref(), data_dir);
         let report = sink::files::verify::verify(&RealDisk, &folder)
             .with_context(|| format!("{}: is --data-dir the one that `up` uses?", folder.display()))?;
         Ok(Some(Verified { leg: spec.name.clone(), folder, report }))

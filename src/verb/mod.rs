@@ -12,12 +12,19 @@ pub mod transactions;
 pub mod table;
 
 use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
+use ::stream::config::StreamConfig;
 use anyhow::Result;
 use chrono::DateTime;
 
 /// Characters of a record's text that a line shows.
 const EXCERPT_CHARS: usize = 160;
+
+/// Where a leg's files lie: where its sink says, or where `up` puts them.
+fn folder_of(config: &StreamConfig, leg: &str, path: Option<&Path>, data_dir: &Path) -> PathBuf {
+    path.map_or_else(|| data_dir.join("out").join(config.spec.id.as_str()).join(leg), Path::to_owned)
+}
 
 /// Writes a line. Whoever reads no more (`| head`) ends the verb, quietly.
 fn say(line: &str) -> Result<()> {

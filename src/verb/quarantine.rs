@@ -13,7 +13,7 @@ use stream::config::{SinkKind, SinkSpec, StreamConfig};
 use stream::control::AdminClient;
 use stream::disk::RealDisk;
 
-use super::{excerpt, say, table, time};
+use super::{excerpt, folder_of, say, table, time};
 use crate::args;
 
 /// Causes shown; the others are one line.
@@ -161,8 +161,7 @@ impl Quarantine {
     async fn open(config: &StreamConfig, spec: &SinkSpec, data_dir: &Path) -> Result<Self> {
         match &spec.kind {
             SinkKind::Files { path } => {
-                let default_dir = || data_dir.join("out").join(config.spec.id.as_str()).join(&spec.name);
-                let dir = path.clone().unwrap_or_else(default_dir);
+                let dir = folder_of(config, &spec.name, path.as_deref(), data_dir);
                 ensure!(dir.exists(), "{} is not there: is --data-dir the one that `up` uses?", dir.display());
                 Ok(Self::Files(files::apart::Quarantine::open(&RealDisk, dir)?))
             }

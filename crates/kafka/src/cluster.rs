@@ -259,6 +259,12 @@ impl Topic {
     }
 }
 
+/// A topic's id as a number that is never 0: which log a position is of.
+pub fn log_of(id: TopicId) -> u64 {
+    let (high, low) = id.as_u64_pair();
+    (high ^ low).max(1)
+}
+
 /// A topic's name as the protocol's type.
 pub fn name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))

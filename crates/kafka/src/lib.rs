@@ -3,7 +3,8 @@
 //!
 //! The path of a record: [`produce`] gathers what is due for each broker into one request, [`batch`] lays it out,
 //! [`connection`] carries it, [`cluster`] knows where it goes. [`fetch`] brings it back. [`transaction`] makes several
-//! partitions one commit, [`open`] shows and ends those left open. [`topics`] makes topics and [`offsets`] says where they begin and end.
+//! partitions one commit, [`open`] shows and ends those left open. [`topics`] makes topics and [`offsets`] says where they
+//! begin and end.
 //!
 //! Decision 0001 measured why the producer is our own, 0007 why the rest is; messages and their encoding are the crate
 //! `kafka-protocol`'s.
@@ -21,5 +22,5 @@ pub mod topics;
 pub mod transaction;
 pub mod open;
 
-pub use cluster::{Cluster, TopicId};
+pub use cluster::{Cluster, TopicId, log_of};
 pub use error::KafkaError;

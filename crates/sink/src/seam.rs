@@ -60,8 +60,8 @@ pub struct ApartEnd {
 }
 
 /// A destination of one leg. After any error but [`SinkError::NotRecovered`], and but those of reading the quarantine, the
-/// sink has forgotten what was written
-/// since the last commit, and wants [`Sink::recover`]; the leg then reads again from the state's positions.
+/// sink has forgotten what was written since the last commit, and wants [`Sink::recover`]; the leg then reads again from the
+/// state's positions.
 pub trait Sink: Send {
     /// Finishes the last commit if it was cut short, removes what was never committed, shuts out an older writer, and
     /// answers with the committed state.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kafka::fetch::{Fetched, Fetcher, Isolation};
-use kafka::{Cluster, TopicId};
+use kafka::{Cluster, log_of};
 use stream::facts::Position;
 use stream::retry::Backoff;
 use stream::wire::Refusal;
@@ -73,10 +73,4 @@ fn chunk(topic: &Topic, log: &mut u64, fetched: Fetched, fetcher: &mut Fetcher) 
         return bounds;
     }
     Chunk { entries: records::entries(topic, records), next_offset: Some(next_offset.max(0) as u64), ..bounds }
-}
-
-/// A topic's id as a number that is never 0.
-fn log_of(id: TopicId) -> u64 {
-    let (high, low) = id.as_u64_pair();
-    (high ^ low).max(1)
 }

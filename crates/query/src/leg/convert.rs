@@ -24,7 +24,7 @@ impl Convert for LegPlan {
 }
 
 /// What became of some entries.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Converted {
     /// Rows for the sink; none if nothing is delivered.
     pub rows: Option<Rows>,
@@ -54,13 +54,7 @@ impl Fresh {
 
 /// Takes what is new in `entries` and converts it.
 pub fn convert(plan: &dyn Convert, taken: &mut Taken, place: Place, entries: &[Entry]) -> Converted {
-    let mut done = Converted {
-        rows: None,
-        apart: Vec::new(),
-        fates: FateCounts::default(),
-        delivered_bytes: 0,
-        appended: Vec::with_capacity(entries.len()),
-    };
+    let mut done = Converted { appended: Vec::with_capacity(entries.len()), ..Converted::default() };
     let mut fresh = Vec::new();
     for entry in entries {
         let before = done.fates.total() + fresh.len() as u64;
@@ -76,13 +70,8 @@ pub fn convert(plan: &dyn Convert, taken: &mut Taken, place: Place, entries: &[E
 /// Converts what was set apart before once more. What the leg could not tell apart from a double then, it cannot now
 /// either: it is set apart again.
 pub fn convert_again(plan: &dyn Convert, records: Vec<SetApart>) -> Converted {
-    let mut done = Converted {
-        rows: None,
-        apart: Vec::new(),
-        fates: FateCounts { replayed: records.len() as u64, ..FateCounts::default() },
-        delivered_bytes: 0,
-        appended: Vec::new(),
-    };
+    let fates = FateCounts { replayed: records.len() as u64, ..FateCounts::default() };
+    let mut done = Converted { fates, ..Converted::default() };
     let mut fresh = Vec::with_capacity(records.len());
     for SetApart { mut header, cause, append_time_ms, body } in records {
         header.lap = header.lap.saturating_add(1).min(LAP_MAX);

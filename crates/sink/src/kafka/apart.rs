@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use kafka::fetch::{Fetcher, Isolation};
+use kafka::fetch::{Fetched, Fetcher, Isolation};
 use kafka::offsets::{self, At};
 use kafka::transaction::Place;
-use kafka::{Cluster, KafkaError};
+use kafka::{Cluster, KafkaError, log_of};
 use stream::config::KafkaTarget;
 
 use super::{STATE_TOPIC, name_of, quarantine_of, read_state, rows, state_place};
@@ -18,62 +18,60 @@ use crate::state::ApartPosition;
 const STEP: Duration = Duration::from_secs(20);
 /// How long a fetch waits for what is not there yet.
 const WAIT: Duration = Duration::from_millis(500);
-/// Fetches that may fail in a row, a wait apart: a leader that moves.
-const TRIES: u32 = 10;
 
 /// Where readers of committed records end now.
 pub(super) async fn end(cluster: &Cluster, (topic, partition): &Place) -> Result<ApartEnd, KafkaError> {
     let start = offsets::of(cluster, topic, *partition, At::Start).await?;
     let mut fetcher = Fetcher::new(cluster.clone(), topic, *partition, start, Isolation::Committed);
-    let fetched = patiently(&mut fetcher, Duration::ZERO).await?;
-    // A part of the id is enough to tell a topic from the one that was deleted before it was made.
-    let log = fetched.topic_id.as_u64_pair().0.max(1);
-    Ok(ApartEnd { log, end: ApartPosition { commit: 0, record: fetched.end_offset as u64 } })
+    let fetched = patiently(&mut fetcher, Duration::ZERO, Instant::now() + STEP).await?;
+    let end = ApartPosition { commit: 0, record: fetched.end_offset as u64 };
+    Ok(ApartEnd { log: log_of(fetched.topic_id), end })
 }
 
-/// Some records from `from` on and before `end`.
-pub(super) async fn read(
-    cluster: &Cluster,
-    (topic, partition): &Place,
-    from: ApartPosition,
-    end: ApartPosition,
-) -> Result<Apart, KafkaError> {
+/// A reader of the quarantine from `from` on.
+pub(super) fn reader(cluster: Cluster, (topic, partition): &Place, from: ApartPosition) -> Fetcher {
+    Fetcher::new(cluster, topic, *partition, from.record as i64, Isolation::Committed)
+}
+
+/// Some records before `end`, from where the reader stands.
+pub(super) async fn read(fetcher: &mut Fetcher, topic: &str, end: ApartPosition) -> Result<Apart, KafkaError> {
     let wanted = end.record as i64;
-    let mut fetcher = Fetcher::new(cluster.clone(), topic, *partition, from.record as i64, Isolation::Committed);
     let (mut records, deadline) = (Vec::new(), Instant::now() + STEP);
     // What was aborted is passed over here, so that each step of a reader is a step.
     while records.is_empty() && fetcher.offset() < wanted {
-        let fetched = patiently(&mut fetcher, WAIT).await?;
+        let fetched = patiently(fetcher, WAIT, deadline).await?;
         if fetched.is_cut {
             return Err(KafkaError::out_of_range(format!("the records of {topic}, which was deleted or cut")));
         }
         if fetched.records.is_empty() && Instant::now() > deadline {
             // A broker that has just taken over may not know of them yet: nothing is passed over.
-            return Err(KafkaError::Silent { broker: topic.clone(), what: "the quarantine's records", within: STEP });
+            return Err(KafkaError::Silent {
+                broker: topic.to_owned(),
+                what: "the quarantine's records",
+                within: STEP,
+            });
         }
-        records
-            .extend(fetched.records.into_iter().filter(|record| record.offset < wanted).filter_map(rows::read_apart));
+        let before_end = fetched.records.into_iter().filter(|record| record.offset < wanted);
+        records.extend(before_end.filter_map(rows::read_apart));
     }
     let next = ApartPosition { commit: 0, record: fetcher.offset().min(wanted) as u64 };
     Ok(Apart { records, next })
 }
 
-async fn patiently(fetcher: &mut Fetcher, wait: Duration) -> Result<kafka::fetch::Fetched, KafkaError> {
-    let mut tries = 0;
+/// The next records, tried again until `deadline` while a leader moves.
+async fn patiently(fetcher: &mut Fetcher, wait: Duration, deadline: Instant) -> Result<Fetched, KafkaError> {
     loop {
         match fetcher.next(wait).await {
-            Err(error) if error.passes() && tries < TRIES => tokio::time::sleep(WAIT).await,
+            Err(error) if error.passes() && Instant::now() < deadline => tokio::time::sleep(WAIT).await,
             fetched => return fetched,
         }
-        tries += 1;
     }
 }
 
 /// A leg's quarantine, for a person to look at.
 pub struct Quarantine {
-    cluster: Cluster,
-    place: Place,
-    at: ApartPosition,
+    topic: String,
+    fetcher: Fetcher,
     end: ApartPosition,
 }
 
@@ -81,25 +79,25 @@ impl Quarantine {
     /// The quarantine of the leg `identity` that writes to `target`, from the first record that has not been replayed on.
     pub async fn open(target: &KafkaTarget, identity: &Identity) -> Result<Self, SinkError> {
         let failed = |cause: String| SinkError::Kafka { topic: target.topic.clone(), cause };
+        let (leg, place) = (name_of(identity), quarantine_of(identity));
         let open = async {
             let cluster = Cluster::new(&target.brokers)?;
-            let (leg, place) = (name_of(identity), quarantine_of(identity));
             let folded = read_state(&cluster, &state_place(&leg), &leg).await?;
             let ApartEnd { end, .. } = end(&cluster, &place).await?;
-            Ok::<_, KafkaError>((Self { cluster, place, at: ApartPosition::default(), end }, folded))
+            Ok::<_, KafkaError>((cluster, folded, end))
         };
-        let (quarantine, folded) = open.await.map_err(|error| failed(error.to_string()))?;
+        let (cluster, folded, end) = open.await.map_err(|error| failed(error.to_string()))?;
         let unreadable = |cause| SinkError::Kafka { topic: STATE_TOPIC.to_owned(), cause };
         let (state, _) = folded.finish().map_err(unreadable)?;
-        Ok(Self { at: state.replay.next, ..quarantine })
+        let fetcher = reader(cluster, &place, state.replay.next);
+        Ok(Self { topic: place.0, fetcher, end })
     }
 
     /// Some more records; none at the end.
     pub async fn more(&mut self) -> Result<Vec<SetApart>, SinkError> {
-        let read = read(&self.cluster, &self.place, self.at, self.end).await;
-        let failed = |error: KafkaError| SinkError::Kafka { topic: self.place.0.clone(), cause: error.to_string() };
-        let Apart { records, next } = read.map_err(failed)?;
-        self.at = next;
+        let read = read(&mut self.fetcher, &self.topic, self.end).await;
+        let failed = |error: KafkaError| SinkError::Kafka { topic: self.topic.clone(), cause: error.to_string() };
+        let Apart { records, .. } = read.map_err(failed)?;
         Ok(records)
     }
 }

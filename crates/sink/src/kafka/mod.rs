@@ -77,9 +77,12 @@ pub struct KafkaSink {
     identity: Identity,
     transaction_timeout: Duration,
     live: Option<Live>,
+    /// The quarantine's reader, while a replay is under way.
+    reading: Option<Fetcher>,
 }
 
 struct Live {
+    cluster: Cluster,
     producer: TransactionalProducer,
     state: LegState,
     book: Book,
@@ -122,7 +125,7 @@ impl KafkaSink {
     /// The sink of a leg that commits every `checkpoint`. Nothing is touched before [`Sink::recover`].
     pub fn new(runtime: Handle, target: KafkaTarget, identity: Identity, checkpoint: Duration) -> Self {
         let transaction_timeout = checkpoint * 2 + TRANSACTION_MARGIN;
-        Self { runtime, target, identity, transaction_timeout, live: None }
+        Self { runtime, target, identity, transaction_timeout, live: None, reading: None }
     }
 
     fn name(&self) -> String {
@@ -131,6 +134,10 @@ impl KafkaSink {
 
     fn quarantine(&self) -> Place {
         quarantine_of(&self.identity)
+    }
+
+    fn cluster(&self) -> Result<Cluster, SinkError> {
+        self.live.as_ref().map(|live| live.cluster.clone()).ok_or(SinkError::NotRecovered)
     }
 
     /// Runs what waits for brokers on the runtime, and waits for it.
@@ -202,6 +209,7 @@ impl Live {
         };
         let partitions = cluster.topic(&target.topic).await?.leaders.len() as i32;
         Ok(Ok(Self {
+            cluster: cluster.clone(),
             producer,
             state,
             book,
@@ -329,7 +337,7 @@ async fn read_state(cluster: &Cluster, place: &Place, name: &str) -> Result<Fold
 
 impl Sink for KafkaSink {
     fn recover(&mut self) -> Result<LegState, SinkError> {
-        self.live = None;
+        (self.live, self.reading) = (None, None);
         let recovering = Live::recover(self.target.clone(), self.name(), self.quarantine(), self.transaction_timeout);
         let live = self.wait(recovering)?.map_err(|error| self.failed(&error))?;
         let live = live.map_err(|cause| SinkError::Kafka { topic: STATE_TOPIC.to_owned(), cause })?;
@@ -366,15 +374,22 @@ impl Sink for KafkaSink {
     }
 
     fn apart_end(&mut self) -> Result<ApartEnd, SinkError> {
-        let (target, quarantine) = (self.target.clone(), self.quarantine());
-        let end = self.wait(async move { apart::end(&Cluster::new(&target.brokers)?, &quarantine).await })?;
+        let (cluster, quarantine) = (self.cluster()?, self.quarantine());
+        let end = self.wait(async move { apart::end(&cluster, &quarantine).await })?;
         end.map_err(|error| self.failed(&error))
     }
 
     fn read_apart(&mut self, from: ApartPosition, end: ApartPosition) -> Result<Apart, SinkError> {
-        let (target, quarantine) = (self.target.clone(), self.quarantine());
-        let read = async move { apart::read(&Cluster::new(&target.brokers)?, &quarantine, from, end).await };
-        self.wait(read)?.map_err(|error| self.failed(&error))
+        let (cluster, quarantine) = (self.cluster()?, self.quarantine());
+        let known = self.reading.take().filter(|known| known.offset() == from.record as i64);
+        let (fetcher, read) = self.wait(async move {
+            let mut fetcher = known.unwrap_or_else(|| apart::reader(cluster, &quarantine, from));
+            let read = apart::read(&mut fetcher, &quarantine.0, end).await;
+            (fetcher, read)
+        })?;
+        let apart = read.map_err(|error| self.failed(&error))?;
+        self.reading = (apart.next < end).then_some(fetcher);
+        Ok(apart)
     }
 
     fn is_full(&self) -> bool {
