@@ -18,6 +18,15 @@ pub fn process_cpu(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs_f64(f64::from(next()? + next()?) / TICKS_PER_SECOND))
 }
 
+/// Memory that a process holds: its resident set.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).with_context(|| path.clone())?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().with_context(|| path.clone())?;
+    Ok(kib * 1024)
+}
+
 /// CPU time that the calling thread has used. The kernel brings it up to date at every tick: a sum of many differences
 /// is right, a single one is off by up to some milliseconds.
 pub fn thread_cpu() -> Result<Duration> {

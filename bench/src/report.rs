@@ -21,6 +21,7 @@ pub struct Report {
     pairs: Vec<(&'static str, usize, Pair)>,
     delays: Option<Delays>,
     laned: Vec<Laned>,
+    standing: Vec<Standing>,
     halves: Vec<Half>,
     phases: Vec<Phase>,
     /// How long after its return a dead sink had everything.
@@ -76,6 +77,21 @@ pub struct Laned {
     pub brokers_cpu: Duration,
 }
 
+/// What a process takes while nothing flows.
+#[derive(Debug)]
+pub struct Standing {
+    /// The process.
+    pub role: &'static str,
+    /// Streams.
+    pub streams: usize,
+    /// Its memory.
+    pub resident_bytes: u64,
+    /// Cores that it uses.
+    pub cores: f64,
+    /// Cores that the brokers use.
+    pub brokers_cores: f64,
+}
+
 /// Delays at half load; each a median and a 99th percentile in ms.
 #[derive(Debug, Default)]
 pub struct Delays {
@@ -115,6 +131,7 @@ impl Report {
             pairs: Vec::new(),
             delays: None,
             laned: Vec::new(),
+            standing: Vec::new(),
             halves: Vec::new(),
             phases: Vec::new(),
             caught_up_after: None,
@@ -135,6 +152,12 @@ impl Report {
     pub fn add_laned(&mut self, laned: Laned) {
         eprintln!("   {laned}");
         self.laned.push(laned);
+    }
+
+    /// Adds a process that stands.
+    pub fn add_standing(&mut self, standing: Standing) {
+        eprintln!("   {standing}");
+        self.standing.push(standing);
     }
 
     /// Adds a run at half of what a door can take.
@@ -237,7 +260,11 @@ impl fmt::Display for Report {
             )?;
             writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
         }
-        self.laned.iter().try_for_each(|laned| writeln!(f, "{laned}"))
+        self.laned.iter().try_for_each(|laned| writeln!(f, "{laned}"))?;
+        if !self.standing.is_empty() {
+            writeln!(f, "\n| nothing flows | streams | MB resident | cores | brokers' cores |\n|---|---|---|---|---|")?;
+        }
+        self.standing.iter().try_for_each(|standing| writeln!(f, "{standing}"))
     }
 }
 
@@ -275,6 +302,14 @@ impl fmt::Display for Laned {
             each(cpu),
             each(brokers_cpu)
         )
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, streams, resident_bytes, cores, brokers_cores } = self;
+        let mb = *resident_bytes as f64 / 1e6;
+        write!(f, "| {role} | {streams} | {mb:.0} | {cores:.3} | {brokers_cores:.3} |")
     }
 }
 
@@ -318,6 +353,7 @@ mod tests {
             pairs: Vec::new(),
             delays: None,
             laned: Vec::new(),
+            standing: Vec::new(),
             halves: Vec::new(),
             phases: Vec::new(),
             caught_up_after: None,

@@ -60,6 +60,11 @@ impl Child {
     pub fn cpu(&self) -> Result<Duration> {
         measure::process_cpu(self.pid)
     }
+
+    /// Memory that it holds now.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        measure::resident_bytes(self.pid)
+    }
 }
 
 /// See the file's header.

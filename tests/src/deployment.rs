@@ -150,6 +150,12 @@ impl Deployment {
         answer.json()
     }
 
+    /// The name of a stream's topic in Kafka, where that is the journal.
+    pub fn journal_topic(&self, stream: &str) -> Result<String> {
+        let config = self.api("GET", &format!("/api/v1/streams/{stream}"), None)?.json()?;
+        Ok(format!("{stream}.{}", config["incarnation"].as_str().context("no incarnation")?))
+    }
+
     /// Runs a verb of the command line against this deployment and gives what it printed.
     pub fn verb(&self, arguments: &[&str]) -> Result<std::process::Output> {
         let mut command = Command::new(binary()?);

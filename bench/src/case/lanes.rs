@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use harness::http::Client;
@@ -12,17 +12,16 @@ use harness::kafka::Clusters;
 use harness::poll;
 use stream::clock::{Clock, SystemClock};
 use stream::config::{StreamConfig, StreamSpec};
+use stream::limits::CHECKPOINT_UP;
 
 use super::Plan;
 use crate::child::{Door, LimitLog, Order};
 use crate::load::Lines;
 use crate::measure;
 use crate::pace::{self, Paced};
-use crate::report::{Laned, Report};
+use crate::report::{Laned, Report, Standing};
 use crate::stage::{Child, Stage};
 
-/// Streams.
-const STREAMS: usize = 500;
 /// Requests a second over all streams. The first is not shown: brokers need a while to get warm.
 const RATES: [f64; 4] = [100.0, 100.0, 250.0, 500.0];
 /// Records of one request, and their bytes.
@@ -31,21 +30,26 @@ const RECORD_BYTES: usize = 200;
 /// Clients: more than ever wait at a time.
 const CONNECTIONS: usize = 64;
 /// How long topics may take to be made.
-const TOPICS_WITHIN: Duration = Duration::from_secs(300);
+const TOPICS_WITHIN: Duration = Duration::from_secs(1_200);
+/// How long a process that has nothing to do is looked at.
+const STAND: Duration = Duration::from_secs(20);
 
-/// Runs the case.
-pub async fn run(plan: &Plan, report: &mut Report) -> Result<()> {
-    eprintln!("== lanes, {STREAMS} streams");
+/// Runs the case with so many streams.
+pub async fn run(plan: &Plan, streams: usize, report: &mut Report) -> Result<()> {
+    eprintln!("== lanes, {streams} streams");
     let scratch = tempfile::tempdir_in(&plan.dir)?;
     let clusters = tokio::task::block_in_place(|| Clusters::start_steady(scratch.path()))?;
     let journal = format!("kafka={}", clusters.normal_bootstrap());
     let stage = Stage::on(&plan.dir, Some(journal.clone())).await?;
     let mut configs = Vec::new();
-    for number in 0..STREAMS {
+    let began = Instant::now();
+    for number in 0..streams {
         configs.push(stage.create(&StreamSpec::new(format!("bench.lanes.s{number}").parse()?)).await?);
     }
-    let gateway = stage.gateway(journal).await?;
+    let gateway = stage.gateway(journal.clone()).await?;
     tokio::task::block_in_place(|| ready(&gateway, &configs))?;
+    eprintln!("   {streams} streams with topics after {:.0} s", began.elapsed().as_secs_f64());
+    stand("gateway", streams, &gateway, &clusters, report)?;
     let limit = limit(&clusters, &configs).await?;
     for (number, per_second) in RATES.into_iter().enumerate() {
         for (side, child) in [("limit", &limit), ("ours", &gateway)] {
@@ -54,10 +58,23 @@ pub async fn run(plan: &Plan, report: &mut Report) -> Result<()> {
             let cpu = child.cpu()?.saturating_sub(before);
             let brokers_cpu = brokers_cpu(&clusters)?.saturating_sub(brokers);
             if number > 0 {
-                report.add_laned(Laned { side, streams: STREAMS, paced, cpu, brokers_cpu });
+                report.add_laned(Laned { side, streams, paced, cpu, brokers_cpu });
             }
         }
     }
+    let query = stage.query(journal, CHECKPOINT_UP).await?;
+    tokio::task::block_in_place(|| std::thread::sleep(STAND));
+    stand("query", streams, &query, &clusters, report)
+}
+
+/// What a process takes while nothing flows.
+fn stand(role: &'static str, streams: usize, child: &Child, clusters: &Clusters, report: &mut Report) -> Result<()> {
+    let (before, brokers) = (child.cpu()?, brokers_cpu(clusters)?);
+    tokio::task::block_in_place(|| std::thread::sleep(STAND));
+    let share = |used: Duration| used.as_secs_f64() / STAND.as_secs_f64();
+    let cores = share(child.cpu()?.saturating_sub(before));
+    let brokers_cores = share(brokers_cpu(clusters)?.saturating_sub(brokers));
+    report.add_standing(Standing { role, streams, resident_bytes: child.resident_bytes()?, cores, brokers_cores });
     Ok(())
 }
 

@@ -17,7 +17,11 @@ use crate::load::SIZES;
 use crate::report::Report;
 
 /// The cases in the order in which they run.
-pub const NAMES: [&str; 7] = ["agent", "gateway", "query", "delay", "kafka", "lanes", "siblings"];
+pub const NAMES: [&str; 8] = ["agent", "gateway", "query", "delay", "kafka", "lanes", "crowd", "siblings"];
+/// Streams of the case lanes.
+const LANES: usize = 500;
+/// Streams of the case crowd: the mission's.
+const CROWD: usize = 4_000;
 
 /// How much is done.
 pub struct Plan {
@@ -72,7 +76,10 @@ pub async fn run(plan: &Plan, is_wanted: &impl Fn(&str) -> bool, report: &mut Re
         }
     }
     if is_wanted("lanes") {
-        lanes::run(plan, report).await.context("case lanes")?;
+        lanes::run(plan, LANES, report).await.context("case lanes")?;
+    }
+    if is_wanted("crowd") {
+        lanes::run(plan, CROWD, report).await.context("case crowd")?;
     }
     if is_wanted("siblings") {
         siblings::run(plan, report).await.context("case siblings")?;

@@ -79,8 +79,11 @@ pub enum StoreError {
     /// The topic of a living stream may not change: what lies in the old one would never be read.
     #[error("stream {0}: its topic is {1} for its whole life; delete the stream and create it anew to change it")]
     TopicFixed(StreamId, TopicName),
-    /// Partitions would be given up, or a source would move to another one.
-    #[error("stream {0}: its topic has {1} partitions; they can grow only, and not where order is source")]
+    /// Partitions would be given up, or a source or key would move to another one.
+    #[error(
+        "stream {0}: its topic has {1} partitions; they can grow only, and neither they nor the order can change where \
+         order is source or key"
+    )]
     Partitions(StreamId, u32),
     /// Somebody else has changed the stream.
     #[error("stream {0} is at version {1}, not {2}; read it again")]

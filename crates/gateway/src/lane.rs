@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng;
-use stream::config::Order;
 use stream::limits::{COMMIT_QUANTUM_BYTES, IDEMPOTENCY_WINDOW};
 use stream::retry::Backoff;
 use stream::wire::{Refusal, RefusalReason};
@@ -132,7 +131,7 @@ impl Lane {
         let head = self.queue.head_bytes()?;
         let there = self.in_flight.get(producer)?;
         let rests = self.resting_until.is_some_and(|until| now < until);
-        if self.handle.config.spec.order == Order::Source && self.in_flight.iter().any(|there| there.parcels > 0) {
+        if self.handle.config.spec.order.is_one_at_a_time() && self.in_flight.iter().any(|there| there.parcels > 0) {
             // One at a time, whichever producer has it: a failed one must be tried again before the next.
             return None;
         }

@@ -15,7 +15,7 @@ use crate::queue::{Answer, Cargo, Outcome, Parcel, Rider, Stored};
 
 /// Tells every rider that its records are durable, and states so.
 pub fn deliver(lane: &mut Lane, parcel: Parcel, appended: Appended, book: &FactBook) {
-    let alone = parcel.riders.len() == 1;
+    let is_whole = parcel.riders.len() == 1 || appended.is_spread;
     let (mut offset, mut records) = (appended.offset, 0);
     let body_bytes = match &parcel.cargo {
         Cargo::Batch(batch) => batch.body_bytes() as u64,
@@ -24,7 +24,7 @@ pub fn deliver(lane: &mut Lane, parcel: Parcel, appended: Appended, book: &FactB
     for rider in parcel.riders {
         offset += rider.records;
         records += rider.records;
-        let offset_end = if alone { appended.offset_end } else { offset };
+        let offset_end = if is_whole { appended.offset_end } else { offset };
         let outcome = Ok(Stored { partition: appended.partition, records: rider.records, offset_end });
         if let Answer::Key { key, source, length } = &rider.answer {
             book.put(keyed_fact(&lane.handle, key, *source, *length));

@@ -12,6 +12,7 @@ use stream::facts::Place;
 use stream::retry::Backoff;
 use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, StreamId};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::budget::QueueId;
@@ -36,15 +37,17 @@ pub trait Produce: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Appended, Refusal>> + Send;
 }
 
-/// Where the journal has a batch.
+/// Where the journal has a batch; of one that is spread by key, its last part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// The partition.
     pub partition: u32,
-    /// Offset of its first record.
+    /// Offset of its first record there.
     pub offset: u64,
     /// One past its last.
     pub offset_end: u64,
+    /// Whether other partitions have parts of it.
+    pub is_spread: bool,
 }
 
 impl<J: Journal> Produce for J {
@@ -54,7 +57,8 @@ impl<J: Journal> Produce for J {
 
     async fn append(&self, topic: &str, place: Place, batch: &Batch) -> Result<Appended, Refusal> {
         let appended = Journal::append(self, topic, place, batch).await?;
-        Ok(Appended { partition: place.partition, offset: appended.offset, offset_end: appended.end_offset })
+        let (offset, offset_end) = (appended.offset, appended.end_offset);
+        Ok(Appended { partition: place.partition, offset, offset_end, is_spread: false })
     }
 }
 
@@ -88,15 +92,37 @@ pub struct Landing {
 pub async fn fly<P: Produce>(writer: Arc<P>, route: Route, mut parcel: Parcel) -> Landing {
     let result = match built(&route, &mut parcel) {
         Some(batch) => {
-            let config = &route.stream.config;
-            let place = partitions::choose(config, writer.partitions(config), &batch);
             let late = || Refusal::new(RefusalReason::Unavailable, "journal", "no answer before the batch deadline");
-            let appended = timeout_at(parcel.deadline, writer.append(&route.topic, place, &batch)).await;
+            let appended = timeout_at(parcel.deadline, append(&writer, &route, &batch)).await;
             appended.unwrap_or_else(|_| Err(late()))
         }
-        None => Err(Refusal::new(RefusalReason::Malformed, "request", "there is no record in it")),
+        None => Err(nothing()),
     };
     Landing { queue: route.queue, producer: route.producer, parcel, result }
+}
+
+/// Appends every part of a batch to its partition, all at a time: durable when all are. If one fails, the whole batch
+/// did; what is durable of it already will be a double of what its next try brings.
+async fn append<P: Produce>(writer: &Arc<P>, route: &Route, batch: &Arc<Batch>) -> Result<Appended, Refusal> {
+    let config = &route.stream.config;
+    let shares = partitions::spread(config, writer.partitions(config), batch);
+    if let [(place, whole)] = shares.as_slice() {
+        return writer.append(&route.topic, *place, whole).await;
+    }
+    let mut appends = JoinSet::new();
+    for (place, part) in shares {
+        let (writer, topic) = (Arc::clone(writer), Arc::clone(&route.topic));
+        appends.spawn(async move { (part.range.end, writer.append(&topic, place, &part).await) });
+    }
+    let parts = appends.join_all().await.into_iter();
+    let parts: Vec<(u64, Appended)> =
+        parts.map(|(end, appended)| Ok((end, appended?))).collect::<Result<_, Refusal>>()?;
+    let last = parts.into_iter().max_by_key(|(end, _)| *end);
+    last.map(|(_, last)| Appended { is_spread: true, ..last }).ok_or_else(nothing)
+}
+
+fn nothing() -> Refusal {
+    Refusal::new(RefusalReason::Malformed, "request", "there is no record in it")
 }
 
 /// The parcel's batch, built at the first try and the same at every other.

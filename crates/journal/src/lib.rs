@@ -13,6 +13,7 @@ pub mod seam;
 pub mod address;
 pub mod any;
 pub mod partitions;
+mod order_key;
 pub mod client;
 pub mod serve;
 pub mod service;

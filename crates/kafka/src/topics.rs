@@ -1,6 +1,6 @@
 //! Makes topics and keeps them as they are wanted: partitions, replication, settings.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -130,7 +130,9 @@ async fn grow(cluster: &Cluster, wanted: &Wanted) -> Result<(), KafkaError> {
 
 async fn reconcile(cluster: &Cluster, topics: &[(&Wanted, Arc<Topic>)]) -> Result<(), KafkaError> {
     let names: Vec<&str> = topics.iter().map(|(wanted, _)| wanted.topic.as_str()).collect();
-    let found = settings(cluster, &names).await?;
+    let settings_of = |(wanted, known): &(&Wanted, Arc<Topic>)| wanted.settings(known.copies).into_keys();
+    let keys: BTreeSet<&'static str> = topics.iter().flat_map(settings_of).collect();
+    let found = settings(cluster, &names, &keys).await?;
     let mut resources = Vec::new();
     for (wanted, known) in topics {
         let have = found.get(&wanted.topic);
@@ -161,16 +163,17 @@ async fn reconcile(cluster: &Cluster, topics: &[(&Wanted, Arc<Topic>)]) -> Resul
     Ok(())
 }
 
-/// The settings of topics, by name.
+/// These settings of topics, by topic and name.
 pub async fn settings(
     cluster: &Cluster,
     topics: &[&str],
+    keys: &BTreeSet<&'static str>,
 ) -> Result<HashMap<String, BTreeMap<String, String>>, KafkaError> {
     let resource = |topic: &&str| {
         DescribeConfigsResource::default()
             .with_resource_type(TOPIC)
             .with_resource_name(StrBytes::from_string((*topic).to_owned()))
-            .with_configuration_keys(None)
+            .with_configuration_keys(Some(keys.iter().map(|key| StrBytes::from_static_str(key)).collect()))
     };
     let request = DescribeConfigsRequest::default().with_resources(topics.iter().map(resource).collect());
     let mut found = HashMap::new();

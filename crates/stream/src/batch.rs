@@ -1,10 +1,14 @@
-//! A batch: records of exactly one source of exactly one stream, whose ranges join without a gap. It is what an agent
-//! sends, a gateway queues, the journal stores and a leg reads; bodies lie in one buffer so that nobody copies records.
+//! A batch: records of exactly one source of exactly one stream, in the order of their ranges. It is what an agent sends,
+//! a gateway queues, the journal stores and a leg reads; bodies lie in one buffer so that nobody copies records. Ranges
+//! join without a gap, but where the records of a batch were parted over partitions by their keys ([`Batch::part`]).
+
+use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::id::{Incarnation, StreamId};
 use crate::provenance::{ORDINAL_MAX, Range, SourceId};
+use crate::ranges::Ranges;
 use crate::wire;
 
 /// What a journal record is. All but events and pressed-back ones have an empty body, and readers skip them.
@@ -69,13 +73,14 @@ pub struct Batch {
     pub incarnation: Incarnation,
     /// The source of all records.
     pub source: SourceId,
-    /// What all records together cover.
+    /// From the beginning of the first record's range to the end of the last one's.
     pub range: Range,
     columns: Columns,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Columns {
+    skips: Vec<u64>,
     range_lengths: Vec<u32>,
     body_lengths: Vec<u32>,
     kinds: Bytes,
@@ -147,6 +152,7 @@ impl Batch {
         let columns = &self.columns;
         let (mut start, mut body) = (self.range.start, 0);
         (0..self.len()).map(move |i| {
+            start += columns.skips.get(i).copied().unwrap_or(0);
             let range = Range::new(start, start + u64::from(columns.range_lengths[i]));
             let body_end = body + columns.body_lengths[i] as usize;
             let record = Record {
@@ -160,6 +166,28 @@ impl Batch {
         })
     }
 
+    /// What all records together cover.
+    pub fn covered(&self) -> Ranges {
+        match self.columns.skips.is_empty() {
+            true => Ranges::from(vec![self.range]),
+            false => self.records().map(|record| record.range).collect(),
+        }
+    }
+
+    /// The batch's records parted: a batch for each number that `part_of` says, in the order that they have here.
+    pub fn part(&self, part_of: impl Fn(&Record) -> u32) -> BTreeMap<u32, Batch> {
+        let mut parts: BTreeMap<u32, BatchBuilder> = BTreeMap::new();
+        for record in self.records() {
+            let builder = parts.entry(part_of(&record)).or_default();
+            builder.skip_to(record.range.start);
+            builder.push(record.kind, record.range.end, record.event_time_ms, &record.body);
+        }
+        let batch = |(part, mut builder): (u32, BatchBuilder)| {
+            Some((part, builder.take(&self.stream, self.incarnation, self.source)?))
+        };
+        parts.into_iter().filter_map(batch).collect()
+    }
+
     /// The batch as it travels.
     pub fn to_wire(&self) -> wire::v1::Batch {
         let columns = self.columns.clone();
@@ -168,6 +196,7 @@ impl Batch {
             incarnation: self.incarnation.0,
             source: Bytes::copy_from_slice(self.source.as_bytes()),
             start: self.range.start,
+            skips: columns.skips,
             range_lengths: columns.range_lengths,
             body_lengths: columns.body_lengths,
             kinds: columns.kinds,
@@ -181,6 +210,7 @@ impl Batch {
         let stream = wire.stream.parse()?;
         let source = SourceId::from_bytes(&wire.source).ok_or(BatchError::Source(wire.source.len()))?;
         let columns = Columns {
+            skips: wire.skips,
             range_lengths: wire.range_lengths,
             body_lengths: wire.body_lengths,
             kinds: wire.kinds,
@@ -188,12 +218,13 @@ impl Batch {
             event_times_ms: wire.event_times_ms,
         };
         columns.check()?;
-        let length: u64 = columns.range_lengths.iter().copied().map(u64::from).sum();
-        let end = wire.start.saturating_add(length);
+        let first = wire.start.saturating_add(columns.skips.first().copied().unwrap_or(0));
+        let lengths = columns.range_lengths.iter().copied().map(u64::from);
+        let end = lengths.chain(columns.skips.iter().copied()).fold(wire.start, u64::saturating_add);
         if end > ORDINAL_MAX {
             return Err(BatchError::Ordinal(end));
         }
-        let range = Range::new(wire.start, end);
+        let range = Range::new(first, end);
         Ok(Self { stream, incarnation: Incarnation(wire.incarnation), source, range, columns })
     }
 }
@@ -209,6 +240,7 @@ impl Columns {
             found if found == records => Ok(()),
             found => Err(BatchError::Column { column, found, records }),
         };
+        fits("skips", self.skips.len(), true)?;
         fits("body_lengths", self.body_lengths.len(), false)?;
         fits("kinds", self.kinds.len(), true)?;
         fits("event_times_ms", self.event_times_ms.len(), true)?;
@@ -226,6 +258,8 @@ impl Columns {
 pub struct BatchBuilder {
     start: u64,
     end: u64,
+    skipped: u64,
+    skips: Vec<u64>,
     range_lengths: Vec<u32>,
     body_lengths: Vec<u32>,
     kinds: BytesMut,
@@ -239,10 +273,26 @@ impl BatchBuilder {
         Self { start, end: start, ..Self::default() }
     }
 
-    /// Adds a record whose range runs from the end of the previous one to `range_end`.
+    /// The next record's range begins at `start`, at or behind [`BatchBuilder::end`].
+    pub fn skip_to(&mut self, start: u64) {
+        debug_assert!(start >= self.end);
+        match self.is_empty() {
+            true => self.start = start,
+            false => self.skipped += start - self.end,
+        }
+        self.end = start;
+    }
+
+    /// Adds a record whose range runs from the end of the previous one, or what was skipped to, to `range_end`.
     pub fn push(&mut self, kind: Kind, range_end: u64, event_time_ms: Option<i64>, body: &[u8]) {
         debug_assert!(range_end >= self.end);
         let records = self.range_lengths.len();
+        if self.skipped > 0 && self.skips.is_empty() {
+            self.skips.resize(records, 0);
+        }
+        if self.skipped > 0 || !self.skips.is_empty() {
+            self.skips.push(std::mem::take(&mut self.skipped));
+        }
         if kind != Kind::Event && self.kinds.is_empty() {
             self.kinds.resize(records, Kind::Event.letter());
         }
@@ -276,7 +326,7 @@ impl BatchBuilder {
         self.bodies.len()
     }
 
-    /// Where the next record's range begins.
+    /// Where the next record's range begins if nothing is skipped.
     pub fn end(&self) -> u64 {
         self.end
     }
@@ -289,6 +339,7 @@ impl BatchBuilder {
         let next = Self::new(self.end);
         let done = std::mem::replace(self, next);
         let columns = Columns {
+            skips: done.skips,
             range_lengths: done.range_lengths,
             body_lengths: done.body_lengths,
             kinds: done.kinds.freeze(),
@@ -335,9 +386,25 @@ mod tests {
     }
 
     #[test]
+    fn parts_keep_their_ranges_over_the_wire_and_join_to_the_whole() {
+        let whole = batch();
+        let parts = whole.part(|record| (record.range.start / 4) as u32 % 2);
+        let starts = |batch: &Batch| batch.records().map(|record| record.range.start).collect::<Vec<_>>();
+        assert_eq!(parts.values().map(starts).collect::<Vec<_>>(), [vec![10], vec![14, 20]]);
+        let apart = whole.part(|record| u32::from(record.kind == Kind::Mark));
+        let events = &apart[&0];
+        assert_eq!(Batch::from_wire(events.to_wire()).as_ref(), Ok(events));
+        assert_eq!(events.range, whole.range);
+        assert_eq!(events.covered(), Ranges::from(vec![Range::new(10, 14), Range::new(20, 22)]));
+        let mut all: Vec<_> = apart.values().flat_map(Batch::records).collect();
+        all.sort_by_key(|record| record.range.start);
+        assert_eq!(all, whole.records().collect::<Vec<_>>());
+    }
+
+    #[test]
     fn disagreeing_columns_are_refused() {
         type Damage = fn(&mut wire::v1::Batch);
-        let damages: [(&str, Damage); 7] = [
+        let damages: [(&str, Damage); 9] = [
             ("empty", |b| {
                 *b = wire::v1::Batch { stream: "a.b.c".into(), source: b.source.clone(), ..Default::default() }
             }),
@@ -347,6 +414,8 @@ mod tests {
             ("column", |b| b.event_times_ms.push(1)),
             ("kind", |b| b.kinds = Bytes::from_static(b"e?e")),
             ("ordinal", |b| b.start = u64::MAX - 1),
+            ("skips", |b| b.skips = vec![1]),
+            ("far skips", |b| b.skips = vec![u64::MAX; 3]),
         ];
         for (name, damage) in damages {
             let mut wire = batch().to_wire();

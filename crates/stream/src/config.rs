@@ -32,6 +32,9 @@ pub struct StreamSpec {
     /// Which records keep their order on the way.
     #[serde(default)]
     pub order: Order,
+    /// What the key of a record is; said where `order` is `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_key: Option<OrderKey>,
     /// How the bytes of a record are read by the job.
     #[serde(default)]
     pub format: Format,
@@ -62,6 +65,13 @@ pub enum Level {
     High,
 }
 
+impl Order {
+    /// Whether one batch of the stream is under way at a time: a failed one is tried again before the next.
+    pub fn is_one_at_a_time(self) -> bool {
+        self != Order::None
+    }
+}
+
 impl Level {
     /// Its share of a producer beside others: 1, 2 or 4.
     pub fn weight(self) -> u32 {
@@ -82,6 +92,26 @@ pub enum Order {
     None,
     /// Those of one source: it stays in one partition, one batch at a time is under way.
     Source,
+    /// Those of one source with the same key: a key stays in one partition, one batch at a time is under way.
+    Key,
+}
+
+/// Where a record's key lies. A record without one goes where its source's records without a key go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum OrderKey {
+    /// A field of the JSON object that the record is: a text, a number or a boolean.
+    Json {
+        /// Its name.
+        field: String,
+    },
+    /// A column of a line.
+    Column {
+        /// Which one, from 1.
+        number: u32,
+        /// What stands between columns.
+        by: String,
+    },
 }
 
 /// How a record's bytes are read.
@@ -281,6 +311,9 @@ pub enum SpecError {
         "stream {0}: the topic {1:?} of a Kafka sink must be 1 to 200 of a-z, A-Z, 0-9, '.', '_' and '-', and not isolane's own"
     )]
     SinkTopic(StreamId, String),
+    /// `order` and `order_key` that do not belong together, or a key that no record can have.
+    #[error("stream {0}: {1}")]
+    Order(StreamId, &'static str),
     /// Text over its bound.
     #[error("stream {0}: sql is longer than {1} bytes")]
     SqlLength(StreamId, usize),
@@ -300,6 +333,7 @@ impl StreamSpec {
             topic: None,
             partitions: one(),
             order: Order::default(),
+            order_key: None,
             format: Format::default(),
             inputs: Vec::new(),
             sinks: default_sinks(),
@@ -312,6 +346,7 @@ impl StreamSpec {
     pub fn check(&self) -> Result<(), SpecError> {
         self.check_sinks()?;
         self.check_inputs()?;
+        self.check_order()?;
         self.check_limits()?;
         match &self.sql {
             Some(sql) if sql.len() > SQL_BYTES_MAX => Err(SpecError::SqlLength(self.id.clone(), SQL_BYTES_MAX)),
@@ -345,6 +380,20 @@ impl StreamSpec {
             Some(path) => Err(SpecError::Path(self.id.clone(), path.clone())),
             None => Ok(()),
         }
+    }
+
+    fn check_order(&self) -> Result<(), SpecError> {
+        let wrong = match (self.order, &self.order_key) {
+            (Order::Key, None) => {
+                r#"order "key" needs order_key: {kind = "json", field = "..."} or {kind = "column", number = 1, by = ","}"#
+            }
+            (Order::None | Order::Source, Some(_)) => r#"order_key is said, but order is not "key""#,
+            (_, Some(OrderKey::Json { field })) if field.is_empty() => "order_key.field is empty",
+            (_, Some(OrderKey::Column { number: 0, .. })) => "order_key.number counts from 1",
+            (_, Some(OrderKey::Column { by, .. })) if by.is_empty() => "order_key.by is empty",
+            _ => return Ok(()),
+        };
+        Err(SpecError::Order(self.id.clone(), wrong))
     }
 
     fn check_limits(&self) -> Result<(), SpecError> {
@@ -399,6 +448,10 @@ mod tests {
             r#"{"id": "a.b.c", "sinks": [{"name": "x y", "kind": "files"}]}"#,
             r#"{"id": "a.b.c", "inputs": [{"kind": "file", "paths": ["relative/*"]}]}"#,
             r#"{"id": "a.b.c", "limits": {"checkpoint_ms": 1}}"#,
+            r#"{"id": "a.b.c", "order": "key"}"#,
+            r#"{"id": "a.b.c", "order_key": {"kind": "json", "field": "user"}}"#,
+            r#"{"id": "a.b.c", "order": "key", "order_key": {"kind": "column", "number": 0, "by": ","}}"#,
+            r#"{"id": "a.b.c", "order": "key", "order_key": {"kind": "column", "number": 1, "by": ""}}"#,
             r#"{"id": "a.b.c", "sinks": [{"name": "k", "kind": "kafka", "brokers": "a:1", "topic": "a/b"}]}"#,
             r#"{"id": "a.b.c", "sinks": [{"name": "k", "kind": "kafka", "brokers": "a:1", "topic": "isolane.legs"}]}"#,
         ] {

@@ -41,6 +41,9 @@ pub const CHECKPOINT: Duration = Duration::from_secs(10);
 pub const CHECKPOINT_UP: Duration = Duration::from_secs(2);
 /// Memory of one leg's range sets; beyond it the partitions ahead pause, nothing is forgotten.
 pub const RANGE_SET_BYTES_MAX: usize = 64 * MIB;
+/// Gaps in one leg's range sets; beyond it the partitions ahead pause. A stream ordered by key has its sources scattered
+/// over its partitions: this bounds what each of its commits and reports carries to some 2 MB.
+pub const RANGE_SET_GAPS_MAX: usize = 50_000;
 /// How long after its last append a finished source is still remembered by a leg, beside the journal having removed it:
 /// as long as a sender may reasonably try again.
 pub const FORGET_MARGIN: Duration = Duration::from_secs(3600);

@@ -52,9 +52,22 @@ impl Ranges {
         self.0.splice(from..to, [joined]);
     }
 
-    /// Adds every range of `other`.
+    /// Adds every range of `other`: one pass over what lies among them, whatever their number.
     pub fn union(&mut self, other: &Ranges) {
-        other.0.iter().for_each(|range| self.insert(*range));
+        let (Some(first), Some(last)) = (other.0.first(), other.0.last()) else { return };
+        let from = self.0.partition_point(|held| held.end < first.start);
+        let to = self.0.partition_point(|held| held.start <= last.end);
+        // Two runs in order: a stable sort merges them.
+        let mut among = [&self.0[from..to], &other.0].concat();
+        among.sort_by_key(|range| range.start);
+        among.dedup_by(|next, before| {
+            let joins = next.start <= before.end;
+            if joins {
+                before.end = before.end.max(next.end);
+            }
+            joins
+        });
+        self.0.splice(from..to, among);
     }
 
     /// What is in `self` and not in `other`.
@@ -146,6 +159,11 @@ mod tests {
             let (ranges, model) = (set(&held), ordinals(&held));
             prop_assert_eq!(ranges.total(), model.len() as u64);
             prop_assert!(ranges.as_slice().windows(2).all(|pair| pair[0].end < pair[1].start), "not joined: {:?}", ranges);
+
+            let mut both = ranges.clone();
+            both.union(&set(&other));
+            let one_by_one = held.iter().chain(&other).copied().collect::<Vec<_>>();
+            prop_assert_eq!(both, set(&one_by_one));
 
             let left: BTreeSet<u64> = ranges.difference(&set(&other)).as_slice().iter().flat_map(|r| r.start..r.end).collect();
             prop_assert_eq!(left, model.difference(&ordinals(&other)).copied().collect::<BTreeSet<_>>());

@@ -57,6 +57,23 @@ enum JournalKind {
     Kafka,
 }
 
+/// What order a stream keeps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Source,
+    Key,
+}
+
+impl Order {
+    /// What tells the key in a line: its padding, one of 26.
+    fn key_of(self) -> fn(&str) -> &str {
+        match self {
+            Order::Source => |_| "",
+            Order::Key => |line| line.splitn(5, ' ').nth(4).unwrap_or(""),
+        }
+    }
+}
+
 /// The kind of a broker among what is killed.
 const BROKER: &str = "broker";
 /// The brokers that are killed: with two of three in sync an append is acknowledged.
@@ -78,8 +95,8 @@ struct Soak {
     load: Load,
     dice: ChaCha8Rng,
     streams: Vec<String>,
-    /// Those whose sources must stay in order.
-    ordered: Vec<String>,
+    /// Those that must stay in order.
+    ordered: BTreeMap<String, Order>,
     killed: BTreeMap<&'static str, u64>,
     killed_unacknowledged: u64,
 }
@@ -131,6 +148,7 @@ impl Soak {
         let streams: Vec<String> = (0..args.streams).map(|n| format!("soak.load.s{n}")).collect();
         let logs = dir.join("logs");
         fs::create_dir_all(&logs)?;
+        let mut ordered = BTreeMap::new();
         for (number, stream) in (0..).zip(&streams) {
             let producer = Producer {
                 stream: stream.clone(),
@@ -145,7 +163,16 @@ impl Soak {
             let mut spec = json!({"id": stream, "inputs": inputs, "limits": {"checkpoint_ms": 1000}});
             if let Some(clusters) = &clusters {
                 spec["partitions"] = json!(3);
-                spec["order"] = json!(if tailed { "source" } else { "none" });
+                let order = tailed.then_some(if number % 4 == 0 { Order::Source } else { Order::Key });
+                match order {
+                    None => spec["order"] = json!("none"),
+                    Some(Order::Source) => spec["order"] = json!("source"),
+                    Some(Order::Key) => {
+                        spec["order"] = json!("key");
+                        spec["order_key"] = json!({"kind": "column", "number": 5, "by": " "});
+                    }
+                }
+                ordered.extend(order.map(|order| (stream.clone(), order)));
                 spec["sql"] = json!(TWO_SINKS);
                 spec["sinks"] = json!([{"name": "files", "kind": "files"}, topic_sink(clusters, stream)]);
             }
@@ -157,7 +184,6 @@ impl Soak {
             }
         }
         let dice = ChaCha8Rng::seed_from_u64(args.seed);
-        let ordered = streams.iter().step_by(2).filter(|_| clusters.is_some()).cloned().collect();
         Ok(Self {
             deployment,
             clusters,
@@ -332,8 +358,11 @@ impl Soak {
         for stream in &self.streams {
             let rows = topic::committed(&clusters.normal_bootstrap(), &topic_of(stream))?;
             rows.iter().for_each(|row| oracle.saw(stream, &row.line));
-            if self.ordered.contains(stream) {
-                topic::in_order(&rows).with_context(|| format!("{stream} keeps its order"))?;
+            let Some(order) = self.ordered.get(stream) else { continue };
+            topic::in_order(&rows, order.key_of()).with_context(|| format!("{stream} keeps its order"))?;
+            if *order == Order::Key {
+                let rows = topic::committed(&clusters.normal_bootstrap(), &self.deployment.journal_topic(stream)?)?;
+                topic::keys_apart(&rows, order.key_of()).with_context(|| format!("the journal of {stream}"))?;
             }
         }
         Ok(Some(oracle.verdict()))

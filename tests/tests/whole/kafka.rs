@@ -247,12 +247,11 @@ fn a_topic_that_was_deleted_and_made_again_is_noticed_and_read_from_its_beginnin
     load.post(producer(STREAM, 3_000), deployment.http);
     wait_delivered(&deployment, STREAM, 0, 3_000)?;
 
-    let answer = deployment.api("GET", &format!("/api/v1/streams/{STREAM}"), None)?.json()?;
-    let incarnation = answer["incarnation"].as_str().context("no incarnation")?.to_owned();
+    let topic = deployment.journal_topic(STREAM)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let cluster = kafka::Cluster::new(&normal)?;
-        kafka::topics::delete(&cluster, &format!("{STREAM}.{incarnation}")).await
+        kafka::topics::delete(&cluster, &topic).await
     })?;
 
     load.post(Producer { number: 2, ..producer(STREAM, 3_000) }, deployment.http);

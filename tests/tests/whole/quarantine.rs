@@ -49,9 +49,7 @@ fn what_cannot_be_converted_is_kept_with_its_cause_and_delivered_once_when_the_j
         wait_delivered(&deployment, STREAM, leg, RECORDS - 11)?;
     }
     assert_eq!(in_quarantine(&deployment)?, [11, 11]);
-    let config = deployment.api("GET", &format!("/api/v1/streams/{STREAM}"), None)?.json()?;
-    let incarnation = config["incarnation"].as_str().context("no incarnation")?;
-    let kept = topic::committed(&normal, &format!("{STREAM}.{incarnation}.target.quarantine"))?;
+    let kept = topic::committed(&normal, &format!("{}.target.quarantine", deployment.journal_topic(STREAM)?))?;
     ensure!(kept.len() == 11 && kept.iter().all(|row| row.headers.contains("il-cause=")), "{kept:?}");
     let shown = said(&deployment, &["quarantine", "show", STREAM, "--json"])?;
     let shown: Vec<Value> = shown.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;

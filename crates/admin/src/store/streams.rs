@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use sqlx::{Row, SqliteConnection};
-use stream::config::{Order, Snapshot, StreamConfig, StreamSpec};
+use stream::config::{Snapshot, StreamConfig, StreamSpec};
 use stream::{Incarnation, StreamId, limits};
 
 use super::open::{parse, print};
@@ -101,8 +101,9 @@ pub(super) async fn change(
 /// What lies unread in a partition that is given up would be lost, and a source that moves to another one would overtake
 /// itself.
 fn partitions_allowed(known: &StreamSpec, new: &StreamSpec) -> Result<(), StoreError> {
-    let moves = new.partitions != known.partitions || new.order != known.order;
-    let is_ordered = new.order == Order::Source || known.order == Order::Source;
+    let is_other_order = new.order != known.order || new.order_key != known.order_key;
+    let moves = new.partitions != known.partitions || is_other_order;
+    let is_ordered = new.order.is_one_at_a_time() || known.order.is_one_at_a_time();
     match new.partitions < known.partitions || (moves && is_ordered && new.partitions > 1) {
         true => Err(StoreError::Partitions(new.id.clone(), known.partitions)),
         false => Ok(()),
@@ -161,6 +162,7 @@ pub(super) fn lives(snapshot: &Snapshot, id: &StreamId, incarnation: Incarnation
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stream::config::Order;
 
     #[test]
     fn partitions_grow_where_no_order_is_asked_for_and_never_shrink() {
@@ -175,6 +177,8 @@ mod tests {
             ((3, Order::Source), (6, Order::Source), false),
             ((3, Order::None), (3, Order::Source), false),
             ((1, Order::None), (1, Order::Source), true),
+            ((3, Order::Key), (6, Order::Key), false),
+            ((3, Order::Source), (3, Order::Key), false),
         ] {
             let found = partitions_allowed(&spec(from.0, from.1), &spec(to.0, to.1));
             assert_eq!(found.is_ok(), allowed, "{from:?} to {to:?}");

@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc as events};
 use std::time::Duration;
 
 use stream::clock::SystemClock;
-use stream::config::{Order, Snapshot, StreamConfig};
+use stream::config::{Snapshot, StreamConfig};
 use stream::control::{AdminClient, ConfigWatch};
 use stream::disk::SharedDisk;
 use stream::{Incarnation, StreamId};
@@ -123,7 +123,7 @@ async fn run(
     let verdict = move |verdict| drop(verdicts.send(Event::Verdict(verdict)));
     let (gateway, unknown_for_max) = (settings.gateway.clone(), settings.pace.unknown_stream);
     let (watched, id) = (config.clone(), stream.clone());
-    let is_ordered = move || watched.borrow().streams.get(&id).is_some_and(|own| own.spec.order == Order::Source);
+    let is_ordered = move || watched.borrow().streams.get(&id).is_some_and(|own| own.spec.order.is_one_at_a_time());
     let sender = Sender::new(stream.clone(), gateway, queue, unknown_for_max, Box::new(is_ordered), verdict);
     tasks.spawn(sender.run());
     tasks.spawn(outbox.clone().run(admin.clone(), settings.pace.facts));

@@ -97,7 +97,7 @@ impl State {
         let offset = *end;
         *end += batch.len() as u64;
         self.topics.entry(topic.to_owned()).or_default().push(batch.clone());
-        Appended { partition: 0, offset, offset_end: offset + batch.len() as u64 }
+        Appended { partition: 0, offset, offset_end: offset + batch.len() as u64, is_spread: false }
     }
 }
 

@@ -35,7 +35,14 @@ const PRODUCE: Settings = Settings {
 #[derive(Clone)]
 pub struct KafkaJournal {
     /// By number: 0 the normal one, 1 the failover one.
-    clusters: Arc<[(Cluster, Producer)]>,
+    clusters: Arc<[Member]>,
+}
+
+/// One of the clusters.
+struct Member {
+    cluster: Cluster,
+    producer: Producer,
+    seen: Arc<topics::Seen>,
 }
 
 impl KafkaJournal {
@@ -43,18 +50,22 @@ impl KafkaJournal {
     pub fn connect(clusters: &[String]) -> Result<Self, KafkaError> {
         let cluster = |bootstrap: &String| {
             let cluster = Cluster::new(bootstrap)?;
-            Ok((cluster.clone(), Producer::new(cluster, PRODUCE)))
+            Ok(Member { cluster: cluster.clone(), producer: Producer::new(cluster, PRODUCE), seen: Arc::default() })
         };
         Ok(Self { clusters: clusters.iter().map(cluster).collect::<Result<_, KafkaError>>()? })
     }
 
     /// The same clusters with connections and bounds of their own for what is appended: another producer.
     pub fn another(&self) -> Self {
-        let sibling = |(cluster, producer): &(Cluster, Producer)| (cluster.clone(), producer.sibling());
+        let sibling = |Member { cluster, producer, seen }: &Member| Member {
+            cluster: cluster.clone(),
+            producer: producer.sibling(),
+            seen: Arc::clone(seen),
+        };
         Self { clusters: self.clusters.iter().map(sibling).collect() }
     }
 
-    fn cluster(&self, place: Place) -> Result<&(Cluster, Producer), Refusal> {
+    fn member(&self, place: Place) -> Result<&Member, Refusal> {
         let none =
             || Refusal::new(RefusalReason::Unavailable, "journal", format!("there is no cluster {}", place.cluster));
         self.clusters.get(usize::from(place.cluster)).ok_or_else(none)
@@ -106,9 +117,9 @@ impl Journal for KafkaJournal {
 
     async fn prepare(&self, streams: &Snapshot) -> Result<(), Refusal> {
         let mut outcome = Ok(());
-        for (cluster, _) in self.clusters.iter() {
+        for Member { cluster, seen, .. } in self.clusters.iter() {
             // One that is away must not keep the other from being prepared.
-            if let Err(error) = topics::prepare(cluster, streams).await {
+            if let Err(error) = topics::prepare(cluster, seen, streams).await {
                 outcome = Err(refusal("journal", &error));
             }
         }
@@ -116,7 +127,7 @@ impl Journal for KafkaJournal {
     }
 
     async fn append(&self, topic: &str, place: Place, batch: &Batch) -> Result<Appended, Refusal> {
-        let (_, producer) = self.cluster(place)?;
+        let Member { producer, .. } = self.member(place)?;
         let name: Arc<str> = topics::name_of(topic).into();
         let appended = producer.append(&name, place.partition as i32, Box::new(records::Laid(batch.clone()))).await;
         let appended = appended.map_err(|error| refusal(&format!("topic {topic}"), &error))?;
@@ -126,13 +137,13 @@ impl Journal for KafkaJournal {
     }
 
     fn read(&self, topic: &Topic, from: Position) -> Reader {
-        let cluster = self.cluster(from.place).map(|(cluster, _)| cluster.clone());
+        let cluster = self.member(from.place).map(|member| member.cluster.clone());
         read::start(cluster, topic.clone(), from)
     }
 
     async fn bounds(&self, topics: &[String]) -> Result<Vec<Bounds>, Refusal> {
         let mut all = Vec::new();
-        for (number, (cluster, _)) in (0..).zip(self.clusters.iter()) {
+        for (number, Member { cluster, .. }) in (0..).zip(self.clusters.iter()) {
             all.extend(self.bounds_in(number, cluster, topics).await.map_err(|error| refusal("journal", &error))?);
         }
         Ok(all)

@@ -45,8 +45,8 @@ struct Told {
     body: Bytes,
 }
 
-/// Records as entries: neighbours of one source whose ranges and offsets join are one batch. A record without our header
-/// is somebody else's: it is passed over, aloud and counted.
+/// Records as entries: neighbours of one source whose offsets join and whose ranges go up are one batch. A record without
+/// our header is somebody else's: it is passed over, aloud and counted.
 pub fn entries(topic: &Topic, records: Vec<Record>) -> Vec<Entry> {
     let (mut entries, mut open): (Vec<Entry>, Option<Open>) = (Vec::new(), None);
     for record in records {
@@ -93,7 +93,7 @@ impl Open {
 
     fn takes(&self, next: &Told) -> bool {
         next.header.source == self.source
-            && next.header.range.start == self.builder.end()
+            && next.header.range.start >= self.builder.end()
             && next.offset == self.offset + self.builder.len() as u64
             && next.append_time_ms == self.append_time_ms
             && self.builder.len() < BATCH_RECORDS_MAX
@@ -102,6 +102,7 @@ impl Open {
 
     fn push(&mut self, told: &Told) {
         let Header { kind, range, event_time_ms, .. } = told.header;
+        self.builder.skip_to(range.start);
         self.builder.push(kind, range.end, event_time_ms, &told.body);
     }
 
@@ -140,5 +141,20 @@ mod tests {
         let all = |batches: &[&Batch]| batches.iter().flat_map(|batch| batch.records()).collect::<Vec<_>>();
         assert_eq!(all(&[&entries[0].batch]), all(&[&one, &next]));
         assert_eq!(entries[1].batch, other);
+    }
+
+    #[test]
+    fn a_part_of_a_batch_is_one_entry_and_a_copy_begins_another() {
+        let topic = Topic { key: "a.b.c@7".to_owned(), stream: "a.b.c".parse().unwrap(), incarnation: Incarnation(7) };
+        let mut builder = BatchBuilder::new(0);
+        (1..=9).for_each(|n| builder.push(Kind::Event, n * 10, None, &[b'0' + n as u8 % 3]));
+        let whole = builder.take(&topic.stream, topic.incarnation, SourceId::derive(3, &[])).unwrap();
+        let part = whole.part(|record| u32::from(record.body[0])).remove(&u32::from(b'1')).unwrap();
+        let mut writer = BatchWriter::new(0, 0);
+        [&part, &part].into_iter().for_each(|batch| Laid(batch.clone()).write(&mut writer));
+        let records = read_batches(writer.finish(None)).unwrap().remove(0).records;
+        let entries = entries(&topic, records);
+        assert_eq!(entries.iter().map(|entry| &entry.batch).collect::<Vec<_>>(), [&part, &part]);
+        assert_eq!(part.covered().as_slice().len(), 3);
     }
 }

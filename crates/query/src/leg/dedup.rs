@@ -53,6 +53,7 @@ pub struct Taken {
     sources: HashMap<SourceId, SourceState>,
     horizon_minutes: Option<u32>,
     bytes: usize,
+    gaps: usize,
     changes: Changes,
 }
 
@@ -71,7 +72,8 @@ impl Taken {
         let sources: HashMap<SourceId, SourceState> =
             state.sources.iter().map(|(source, state)| (*source, state.clone())).collect();
         let bytes = sources.values().map(cost).sum();
-        Self { sources, horizon_minutes: state.horizon_minutes, bytes, changes: Changes::default() }
+        let gaps = sources.values().map(gaps).sum();
+        Self { sources, horizon_minutes: state.horizon_minutes, bytes, gaps, changes: Changes::default() }
     }
 
     /// Judges the records of a batch, in order, and takes what is new. `seen` is the batch's last record's place.
@@ -87,20 +89,23 @@ impl Taken {
             SourceState::default()
         });
         let change = self.changes.sources.entry(batch.source).or_default();
-        let cost_before = cost(held);
+        let (cost_before, gaps_before) = (cost(held), gaps(held));
         let judged = match held.taken.relation(batch.range) {
             Relation::Disjoint => batch.records().map(|record| verdict(&record, Verdict::New)).collect(),
             Relation::Contained => batch.records().map(|record| verdict(&record, Verdict::Double)).collect(),
             Relation::Overlapping => judge_each(&held.taken, batch),
         };
-        held.taken.insert(batch.range);
-        change.taken.insert(batch.range);
+        let covered = batch.covered();
+        held.taken.union(&covered);
+        change.taken.union(&covered);
         let end = batch.records().filter(|record| record.kind == Kind::End).map(|record| record.range.end).max();
         for state in [held, change] {
             state.finished = state.finished.max(end);
             state.see(seen);
         }
-        self.bytes = (self.bytes + cost(&self.sources[&batch.source])).saturating_sub(cost_before);
+        let held = &self.sources[&batch.source];
+        self.bytes = (self.bytes + cost(held)).saturating_sub(cost_before);
+        self.gaps = (self.gaps + gaps(held)).saturating_sub(gaps_before);
         judged
     }
 
@@ -129,6 +134,7 @@ impl Taken {
         for source in &forgotten {
             let state = self.sources.remove(source);
             self.bytes = self.bytes.saturating_sub(state.as_ref().map_or(0, cost));
+            self.gaps = self.gaps.saturating_sub(state.as_ref().map_or(0, gaps));
             self.horizon_minutes = self.horizon_minutes.max(Some(source.birth_minutes()));
         }
         self.changes.forgotten.extend(forgotten);
@@ -158,10 +164,19 @@ impl Taken {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Gaps in the range sets: what other places have not brought yet, or nobody ever will.
+    pub fn gaps(&self) -> usize {
+        self.gaps
+    }
 }
 
 fn cost(state: &SourceState) -> usize {
     SOURCE_BYTES + RANGE_BYTES * (state.taken.as_slice().len() + state.last.len())
+}
+
+fn gaps(state: &SourceState) -> usize {
+    state.taken.as_slice().len().saturating_sub(1)
 }
 
 /// The verdict on a record of which `otherwise` holds if it covers anything.

@@ -45,16 +45,20 @@ impl Gate {
     }
 }
 
-/// Who may read while the range sets take `bytes`: over the budget only the place furthest behind, by the append time
-/// that each place has reached; over twice the budget nobody. A lone place has none ahead of it: it stops at the budget.
-pub fn gate(bytes: usize, reached_ms: &BTreeMap<Place, i64>) -> Gate {
-    if bytes <= limits::RANGE_SET_BYTES_MAX {
-        return Gate::All;
-    }
+/// Who may read while the range sets take `bytes` and have `gaps`: over the budget of either only the place furthest
+/// behind, by the append time that each place has reached; over twice the budget of bytes nobody. A lone place has none
+/// ahead of it: it stops at the budget of bytes.
+pub fn gate(bytes: usize, gaps: usize, reached_ms: &BTreeMap<Place, i64>) -> Gate {
+    let (is_full, is_scattered) = (bytes > limits::RANGE_SET_BYTES_MAX, gaps > limits::RANGE_SET_GAPS_MAX);
     let behind = reached_ms.iter().min_by_key(|(_, ms)| **ms).map(|(place, _)| *place);
     match behind {
-        Some(place) if reached_ms.len() > 1 && bytes <= 2 * limits::RANGE_SET_BYTES_MAX => Gate::Only(place),
-        _ => Gate::Nobody,
+        Some(place)
+            if reached_ms.len() > 1 && (is_full || is_scattered) && bytes <= 2 * limits::RANGE_SET_BYTES_MAX =>
+        {
+            Gate::Only(place)
+        }
+        _ if is_full => Gate::Nobody,
+        _ => Gate::All,
     }
 }
 
@@ -135,15 +139,16 @@ mod tests {
         let place = |partition| Place { cluster: 0, partition };
         let two = BTreeMap::from([(place(0), 9), (place(1), 5)]);
         let one = BTreeMap::from([(place(0), 9)]);
-        let budget = limits::RANGE_SET_BYTES_MAX;
-        for (bytes, reached, expected) in [
-            (budget, &two, Gate::All),
-            (budget + 1, &two, Gate::Only(place(1))),
-            (2 * budget + 1, &two, Gate::Nobody),
-            (budget, &one, Gate::All),
-            (budget + 1, &one, Gate::Nobody),
+        let (budget, most) = (limits::RANGE_SET_BYTES_MAX, limits::RANGE_SET_GAPS_MAX);
+        for (bytes, gaps, reached, expected) in [
+            (budget, most, &two, Gate::All),
+            (budget + 1, 0, &two, Gate::Only(place(1))),
+            (0, most + 1, &two, Gate::Only(place(1))),
+            (2 * budget + 1, most + 1, &two, Gate::Nobody),
+            (budget, most + 1, &one, Gate::All),
+            (budget + 1, 0, &one, Gate::Nobody),
         ] {
-            assert_eq!(gate(bytes, reached), expected);
+            assert_eq!(gate(bytes, gaps, reached), expected);
         }
     }
 }

@@ -12,6 +12,7 @@ use sink::{Apart, ApartEnd, ApartPosition, Commit, Replay, Sink, SinkError};
 use stream::clock::Clock;
 use stream::facts::{LegReport, Place, Position};
 use stream::fate::FateCounts;
+use stream::limits;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
@@ -310,9 +311,10 @@ impl Leg {
         let now_ms = self.clock.now_ms();
         let reached = |(place, progress): (&Place, &Progress)| (*place, progress.read_up_to_ms(now_ms));
         let reached_ms = self.places.iter().map(reached).collect();
-        let now = gate(self.taken.bytes(), &reached_ms);
+        let now = gate(self.taken.bytes(), self.taken.gaps(), &reached_ms);
         let is_news = |open: &mut Gate| std::mem::replace(open, now) != now;
-        if self.gate.send_if_modified(is_news) && now != Gate::All {
+        let is_full = self.taken.bytes() > limits::RANGE_SET_BYTES_MAX;
+        if self.gate.send_if_modified(is_news) && now != Gate::All && is_full {
             warn!(stream = %self.key.stream, leg = self.key.sink, "range sets over their budget: readers are held");
         }
     }

@@ -22,7 +22,7 @@ pub mod apart;
 pub mod state;
 pub mod transactions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
@@ -305,8 +305,9 @@ impl Live {
 
 /// What a topic takes of one row: its batch's limit, without what lies around a row in a batch of its own.
 async fn row_bytes_max(cluster: &Cluster, topic: &str) -> Result<usize, KafkaError> {
-    let settings = kafka::topics::settings(cluster, &[topic]).await?;
-    let bytes = settings.get(topic).and_then(|own| own.get("max.message.bytes")?.parse::<usize>().ok());
+    const KEY: &str = "max.message.bytes";
+    let settings = kafka::topics::settings(cluster, &[topic], &BTreeSet::from([KEY])).await?;
+    let bytes = settings.get(topic).and_then(|own| own.get(KEY)?.parse::<usize>().ok());
     Ok(bytes.map_or(usize::MAX, |bytes| bytes.saturating_sub(ROW_OVERHEAD_BYTES)))
 }
 
