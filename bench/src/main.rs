@@ -32,6 +32,9 @@ struct Args {
     /// Few records and one round: shows that the cases run; the figures are rough.
     #[arg(long)]
     quick: bool,
+    /// Only records of so many bytes, newline included.
+    #[arg(long, value_name = "BYTES")]
+    size: Option<usize>,
     /// Where files are written: a disk like the one that is to be judged, never one in memory. Default: beside this
     /// program.
     #[arg(long, value_name = "DIR")]
@@ -59,7 +62,8 @@ fn parent(args: Args) -> Result<()> {
     let own = std::env::current_exe().context("finding this program's own file")?;
     let dir =
         args.dir.or_else(|| own.parent().map(PathBuf::from)).context("no folder to write to; give one with --dir")?;
-    let plan = if args.quick { Plan::quick(dir) } else { Plan::whole(dir) };
+    let mut plan = if args.quick { Plan::quick(dir) } else { Plan::whole(dir) };
+    plan.sizes = args.size.map_or(plan.sizes, |size| vec![size]);
     let is_wanted = |name: &str| args.names.is_empty() || args.names.iter().any(|wanted| wanted == name);
     let mut report = Report::begin(&plan)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -87,7 +87,7 @@ async fn doors(
 ) -> Result<()> {
     let stage = Stage::on(&plan.dir, Some(ground.journal())).await?;
     let id = format!("bench.kafka.door-{}-{size}", if door == Door::Http { "http" } else { "grpc" });
-    let spec = StreamSpec { partitions: PARTITIONS, ..StreamSpec::new(id.parse()?) };
+    let spec = StreamSpec { partitions: Some(PARTITIONS), ..StreamSpec::new(id.parse()?) };
     let config = stage.create(&spec).await?;
     let gateway = stage.gateway(ground.journal()).await?;
     let topics = [(id, topic_of(&config).into())].into();
@@ -213,7 +213,7 @@ fn leg_spec(ground: &Ground, job: Job, id: &str, topic: &str) -> Result<StreamSp
     };
     let sql = if job == Job::Topic { SQL_RAW } else { SQL_JSON };
     let sinks = vec![SinkSpec { name: "target".to_owned(), replay_ms: 0, kind }];
-    let (partitions, sql) = (PARTITIONS, Some(sql.to_owned()));
+    let (partitions, sql) = (Some(PARTITIONS), Some(sql.to_owned()));
     Ok(StreamSpec { partitions, sinks, sql, ..StreamSpec::new(id.parse()?) })
 }
 

@@ -29,6 +29,8 @@ pub struct Plan {
     pub dir: PathBuf,
     /// Whether the figures are rough.
     pub quick: bool,
+    /// Bytes of a record, one after the other.
+    pub sizes: Vec<usize>,
     /// Times that limit and ours run in turn.
     pub rounds: usize,
     /// Bytes of records of one run.
@@ -43,19 +45,21 @@ impl Plan {
     /// For the README's figures: some ten minutes.
     pub fn whole(dir: PathBuf) -> Self {
         let offered = [Duration::from_secs(15), Duration::from_secs(40)];
-        Self { dir, quick: false, rounds: 3, bytes: 400_000_000, offered, dead: Duration::from_secs(600) }
+        let sizes = SIZES.to_vec();
+        Self { dir, quick: false, sizes, rounds: 3, bytes: 400_000_000, offered, dead: Duration::from_secs(600) }
     }
 
     /// Under two minutes.
     pub fn quick(dir: PathBuf) -> Self {
         let offered = [Duration::from_secs(4), Duration::from_secs(8)];
-        Self { dir, quick: true, rounds: 1, bytes: 100_000_000, offered, dead: Duration::from_secs(20) }
+        let sizes = SIZES.to_vec();
+        Self { dir, quick: true, sizes, rounds: 1, bytes: 100_000_000, offered, dead: Duration::from_secs(20) }
     }
 }
 
 /// Runs the wanted cases.
 pub async fn run(plan: &Plan, is_wanted: &impl Fn(&str) -> bool, report: &mut Report) -> Result<()> {
-    for size in SIZES {
+    for &size in &plan.sizes {
         if is_wanted("agent") {
             agent::run(plan, size, report).await.with_context(|| format!("case agent, {size} B"))?;
         }
@@ -71,7 +75,7 @@ pub async fn run(plan: &Plan, is_wanted: &impl Fn(&str) -> bool, report: &mut Re
     }
     if is_wanted("kafka") {
         let ground = kafka::Ground::start(&plan.dir)?;
-        for size in SIZES {
+        for &size in &plan.sizes {
             kafka::run(plan, &ground, size, report).await.with_context(|| format!("case kafka, {size} B"))?;
         }
     }

@@ -94,7 +94,12 @@ fn spec(near: &str, far: &str) -> Result<StreamSpec> {
     };
     let files = SinkSpec { name: "files".to_owned(), replay_ms: 0, kind: SinkKind::Files { path: None } };
     let sinks = vec![files, topic("near", near), topic("far", far)];
-    Ok(StreamSpec { sinks, sql: Some(SQL.to_owned()), partitions: PARTITIONS, ..StreamSpec::new(STREAM.parse()?) })
+    Ok(StreamSpec {
+        sinks,
+        sql: Some(SQL.to_owned()),
+        partitions: Some(PARTITIONS),
+        ..StreamSpec::new(STREAM.parse()?)
+    })
 }
 
 /// Posts for as long as `offered`; nothing is to be refused.

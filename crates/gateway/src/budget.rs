@@ -95,6 +95,11 @@ impl Budget {
 }
 
 impl Permit {
+    /// What it is for.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Makes it a permit for `bytes`. Refused, it stays as it is; shrinking always succeeds.
     pub fn resize(&mut self, bytes: usize) -> Result<(), Refusal> {
         if bytes == self.bytes {

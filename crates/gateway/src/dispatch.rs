@@ -14,7 +14,7 @@ use stream::clock::Clock;
 use stream::control::ConfigWatch;
 use stream::limits::{GATEWAY_BYTES_MAX, IDEMPOTENCY_BYTES_MAX};
 use stream::wire::{Refusal, RefusalReason};
-use stream::{Batch, StreamId, crash};
+use stream::{Batch, BatchBuilder, StreamId, crash};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -54,8 +54,10 @@ pub enum Load {
         birth_minutes: u32,
         /// Hash of the body.
         body_hash: [u8; 32],
-        /// The lines.
-        body: Bytes,
+        /// Bytes of the body.
+        length: u64,
+        /// The lines, and the end of their source.
+        gathered: BatchBuilder,
     },
 }
 
@@ -216,13 +218,14 @@ impl<P: Produce> Dispatcher<P> {
                 let bytes = body.len();
                 (Cargo::Lines(vec![body]), bytes, Answer::Sender(sender))
             }
-            Load::Keyed { key, birth_minutes, body_hash, body } => {
+            Load::Keyed { key, birth_minutes, body_hash, length, mut gathered } => {
                 let asked = KeyedLook { key: &key, body_hash, birth_minutes, now_ms: self.clock.now_ms() };
                 let Some(birth_minutes) = lane.look(asked, sender) else { return };
-                let source = key.source(birth_minutes, lane.handle.config.incarnation, &body_hash);
-                let length = body.len() as u64;
-                let cargo = Cargo::Unbuilt { source, start: 0, parts: vec![body], end: true };
-                (cargo, length as usize, Answer::Key { key, source, length })
+                let incarnation = lane.handle.config.incarnation;
+                let source = key.source(birth_minutes, incarnation, &body_hash);
+                // Its end is a record at least.
+                let Some(batch) = gathered.take(lane.handle.id(), incarnation, source) else { return };
+                (Cargo::Batch(Arc::new(batch)), length as usize, Answer::Key { key, source, length })
             }
         };
         let rider = Rider { records: records as u64, permit, answer };

@@ -147,7 +147,7 @@ impl Lane {
             let parts: Vec<Bytes> = std::mem::take(parts);
             let (source, range) = self.source.allot(pack::length(&parts), now_minutes);
             parcel.allotted = Some((source, range));
-            parcel.cargo = Cargo::Unbuilt { source, start: range.start, parts, end: false };
+            parcel.cargo = Cargo::Unbuilt { source, start: range.start, parts };
         }
         let there = &mut self.in_flight[producer];
         there.bytes += parcel.bytes;

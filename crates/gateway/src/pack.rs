@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use stream::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
-use stream::{Batch, BatchBuilder, Incarnation, Kind, SourceId, StreamId};
+use stream::{BatchBuilder, Kind};
 
 use crate::admit::lines;
 
@@ -16,17 +16,9 @@ pub fn fits(bytes: u64, records: u64, more_bytes: u64, more_records: u64) -> boo
     bytes + more_bytes <= BATCH_BYTES_MAX as u64 && records + more_records <= BATCH_RECORDS_MAX as u64
 }
 
-/// The lines of `parts` as a batch whose range begins at `start`; a record's range is its bytes with its newline.
-/// With `end`, a record that says that the source ends here. `None` without any line.
-pub fn build(
-    stream: &StreamId,
-    incarnation: Incarnation,
-    source: SourceId,
-    start: u64,
-    parts: &[Bytes],
-    end: bool,
-) -> Option<Batch> {
-    let mut builder = BatchBuilder::new(start);
+/// The lines of `parts`, `records` together, as records from `start` on; a record's range is its bytes with its newline.
+pub fn gather(start: u64, parts: &[Bytes], records: usize) -> BatchBuilder {
+    let mut builder = BatchBuilder::with_room(start, records, length(parts) as usize);
     let mut part_end = start;
     for part in parts {
         part_end += part.len() as u64;
@@ -35,27 +27,33 @@ pub fn build(
             builder.push(Kind::Event, line_end.min(part_end), None, line);
         }
     }
-    if end {
-        builder.push(Kind::End, part_end, None, b"");
-    }
-    builder.take(stream, incarnation, source)
+    builder
+}
+
+/// The lines of one request that is a source of its own: they, and a record that says that the source ends with them.
+pub fn gather_whole(body: &Bytes, records: usize) -> BatchBuilder {
+    let mut builder = gather(0, std::slice::from_ref(body), records + 1);
+    builder.push(Kind::End, body.len() as u64, None, b"");
+    builder
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use stream::Range;
+    use stream::{Incarnation, Range, SourceId};
 
     #[test]
     fn ranges_are_the_bytes_with_their_newlines() {
         let parts = [Bytes::from_static(b"ab\n\nc"), Bytes::from_static(b"d\n")];
         let source = SourceId::derive(1, &[]);
-        let batch = build(&"a.b.c".parse().unwrap(), Incarnation(1), source, 10, &parts, true).unwrap();
+        let batch = gather(10, &parts, 4).take(&"a.b.c".parse().unwrap(), Incarnation(1), source).unwrap();
         let records: Vec<_> = batch.records().map(|record| (record.kind, record.range, record.body)).collect();
         let event = |start, end, body: &'static str| (Kind::Event, Range::new(start, end), Bytes::from(body));
-        let end = (Kind::End, Range::new(17, 17), Bytes::new());
-        assert_eq!(records, [event(10, 13, "ab"), event(13, 14, ""), event(14, 15, "c"), event(15, 17, "d"), end]);
+        assert_eq!(records, [event(10, 13, "ab"), event(13, 14, ""), event(14, 15, "c"), event(15, 17, "d")]);
+        let whole = gather_whole(&Bytes::from_static(b"a"), 1).take(&batch.stream, Incarnation(1), source).unwrap();
+        let records: Vec<_> = whole.records().map(|record| (record.kind, record.range, record.body)).collect();
+        assert_eq!(records, [event(0, 1, "a"), (Kind::End, Range::new(1, 1), Bytes::new())]);
     }
 
     proptest! {
@@ -65,7 +63,7 @@ mod tests {
         ) {
             let parts: Vec<Bytes> = parts.into_iter().map(Bytes::from).collect();
             let source = SourceId::derive(1, &[]);
-            let batch = build(&"a.b.c".parse().unwrap(), Incarnation(1), source, start, &parts, false).unwrap();
+            let batch = gather(start, &parts, 0).take(&"a.b.c".parse().unwrap(), Incarnation(1), source).unwrap();
             prop_assert_eq!(batch.range, Range::new(start, start + length(&parts)));
             prop_assert!(batch.records().all(|record| !record.range.is_empty()));
             prop_assert_eq!(batch.len(), parts.iter().map(|part| lines(part).count()).sum::<usize>());

@@ -130,9 +130,10 @@ fn built(route: &Route, parcel: &mut Parcel) -> Option<Arc<Batch>> {
     let batch = match &parcel.cargo {
         Cargo::Batch(batch) => return Some(Arc::clone(batch)),
         Cargo::Lines(_) => return None,
-        Cargo::Unbuilt { source, start, parts, end } => {
-            let incarnation = route.stream.config.incarnation;
-            Arc::new(pack::build(route.stream.id(), incarnation, *source, *start, parts, *end)?)
+        Cargo::Unbuilt { source, start, parts } => {
+            let records = parcel.riders.iter().map(|rider| rider.records).sum::<u64>() as usize;
+            let mut gathered = pack::gather(*start, parts, records);
+            Arc::new(gathered.take(route.stream.id(), route.stream.config.incarnation, *source)?)
         }
     };
     parcel.cargo = Cargo::Batch(Arc::clone(&batch));

@@ -2,8 +2,8 @@
 //! hold; a parcel that could not be produced goes back to its old place.
 //!
 //! A parcel's cargo goes from `Lines` (HTTP bodies without a range yet; neighbours may be packed together) to `Unbuilt`
-//! (its bytes have their range, for good) to `Batch` (built once, the same at every try). What has a key is `Unbuilt`
-//! from the start, what comes over gRPC a `Batch`.
+//! (its bytes have their range, for good) to `Batch` (built once, the same at every try). What has a key, or comes over
+//! gRPC, is a `Batch` from the start.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -62,8 +62,6 @@ pub enum Cargo {
         start: u64,
         /// The lines.
         parts: Vec<Bytes>,
-        /// Whether the source ends with them.
-        end: bool,
     },
     /// The batch as it is produced.
     Batch(Arc<Batch>),

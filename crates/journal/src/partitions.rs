@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use stream::Batch;
 use stream::config::{Order, StreamConfig};
 use stream::facts::Place;
 use stream::provenance::SourceId;
+use stream::{Batch, View};
 
 use crate::order_key;
 
@@ -26,8 +26,8 @@ pub fn spread(config: &StreamConfig, partitions: u32, batch: &Arc<Batch>) -> Vec
     let of_source = |stretch| pick(partitions, of_source(source).wrapping_add(stretch));
     match (config.spec.order, &config.spec.order_key) {
         (Order::Key, Some(key)) if partitions > 1 => {
-            let of_key = |record: &stream::Record| {
-                order_key::hash_of(key, &record.body).map_or(of_source(0), |hash| pick(partitions, hash))
+            let of_key = |record: &View<'_>| {
+                order_key::hash_of(key, record.body).map_or(of_source(0), |hash| pick(partitions, hash))
             };
             batch.part(of_key).into_iter().map(|(partition, part)| (place(partition), Arc::new(part))).collect()
         }

@@ -9,7 +9,7 @@ use stream::facts::{Place, Position};
 use stream::wire::{Refusal, v1};
 use stream::{Batch, Incarnation, StreamId};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 /// What a journal can do beyond appending and reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,30 +150,41 @@ pub trait Journal: Clone + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Reader {
     chunks: mpsc::Receiver<Result<Chunk, Refusal>>,
-    task: AbortHandle,
+    /// Feeds the chunks; gone once its end was seen.
+    task: Option<JoinHandle<()>>,
 }
 
 impl Reader {
     /// A reader fed by `task` through `chunks`.
-    pub fn new(chunks: mpsc::Receiver<Result<Chunk, Refusal>>, task: AbortHandle) -> Self {
-        Self { chunks, task }
+    pub fn new(chunks: mpsc::Receiver<Result<Chunk, Refusal>>, task: JoinHandle<()>) -> Self {
+        Self { chunks, task: Some(task) }
     }
 
-    /// The next chunk; at the latest after about a second one without entries, so that the bounds are fresh. After a
+    /// The next chunk; every few seconds one without entries, so that the bounds are fresh. After a
     /// refusal the reader goes on by itself (it waits, connects again and resumes where it was), so the caller only
     /// reports it and calls again. Losing the race in a `select!` loses nothing.
+    ///
+    /// # Panics
+    /// If the task that feeds it has panicked: nothing more would ever come.
     pub async fn next(&mut self) -> Result<Chunk, Refusal> {
-        match self.chunks.recv().await {
-            Some(chunk) => chunk,
-            // The feeding task ends only when this reader is dropped or the runtime stops.
-            None => std::future::pending().await,
+        if let Some(chunk) = self.chunks.recv().await {
+            return chunk;
+        }
+        let ended = match self.task.take() {
+            Some(task) => task.await,
+            None => Ok(()),
+        };
+        match ended {
+            Err(broken) if broken.is_panic() => std::panic::resume_unwind(broken.into_panic()),
+            // It ends by itself only when this reader is dropped or the runtime stops.
+            _ => std::future::pending().await,
         }
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.task.abort();
+        self.task.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -287,8 +287,13 @@ async fn live<J: Journal>(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (places, replay_ms) = (spec.places.clone(), spec.replay_ms);
     let mut leg = Leg::recover(Parts { key, places, plan: Box::new(plan), sink, clock, mailbox, replay_ms })?;
-    let (arrivals, _readers) = read::start(&settings.journal, &spec.topic, &leg.positions(), &leg.gate());
-    leg.run(arrivals, spec.checkpoint, stopped).await
+    let (arrivals, mut readers) = read::start(&settings.journal, &spec.topic, &leg.positions(), &leg.gate());
+    tokio::select! {
+        // What a leg that stops has read counts, whatever became of its readers.
+        biased;
+        outcome = leg.run(arrivals, spec.checkpoint, stopped) => outcome,
+        Some(Err(broken)) = readers.join_next() => Err(LegError::Panicked(format!("while reading: {broken}"))),
+    }
 }
 
 /// The sink of a leg; nothing is touched yet.

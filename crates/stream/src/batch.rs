@@ -3,6 +3,8 @@
 //! join without a gap, but where the records of a batch were parted over partitions by their keys ([`Batch::part`]).
 
 use std::collections::BTreeMap;
+use std::ops;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
@@ -64,7 +66,20 @@ pub struct Record {
     pub body: Bytes,
 }
 
-/// A batch that has been checked: its columns agree with one another.
+/// One record of a batch as it lies there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// Which part of the batch's source it is.
+    pub range: Range,
+    /// Event time in ms since 1970, where a protocol or producer states one.
+    pub event_time_ms: Option<i64>,
+    /// The event's own bytes.
+    pub body: &'a [u8],
+}
+
+/// A batch that has been checked: its columns agree with one another. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// The stream of all records.
@@ -75,7 +90,7 @@ pub struct Batch {
     pub source: SourceId,
     /// From the beginning of the first record's range to the end of the last one's.
     pub range: Range,
-    columns: Columns,
+    columns: Arc<Columns>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -147,22 +162,23 @@ impl Batch {
         self.columns.body_lengths.iter().copied().max().unwrap_or(0) as usize
     }
 
-    /// The records in order. Bodies share the batch's buffer.
+    /// The records in order, to keep: bodies share the batch's buffer.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        let columns = &self.columns;
-        let (mut start, mut body) = (self.range.start, 0);
-        (0..self.len()).map(move |i| {
-            start += columns.skips.get(i).copied().unwrap_or(0);
-            let range = Range::new(start, start + u64::from(columns.range_lengths[i]));
-            let body_end = body + columns.body_lengths[i] as usize;
-            let record = Record {
-                kind: columns.kinds.get(i).copied().and_then(Kind::from_letter).unwrap_or(Kind::Event),
-                range,
-                event_time_ms: columns.event_times_ms.get(i).copied().filter(|ms| *ms != 0),
-                body: columns.bodies.slice(body..body_end),
-            };
-            (start, body) = (range.end, body_end);
-            record
+        self.columns.lines(self.range.start).map(|Line { kind, range, event_time_ms, body }| Record {
+            kind,
+            range,
+            event_time_ms,
+            body: self.columns.bodies.slice(body),
+        })
+    }
+
+    /// The records in order, to look at.
+    pub fn views(&self) -> impl Iterator<Item = View<'_>> {
+        self.columns.lines(self.range.start).map(|Line { kind, range, event_time_ms, body }| View {
+            kind,
+            range,
+            event_time_ms,
+            body: &self.columns.bodies[body],
         })
     }
 
@@ -170,17 +186,17 @@ impl Batch {
     pub fn covered(&self) -> Ranges {
         match self.columns.skips.is_empty() {
             true => Ranges::from(vec![self.range]),
-            false => self.records().map(|record| record.range).collect(),
+            false => self.views().map(|record| record.range).collect(),
         }
     }
 
     /// The batch's records parted: a batch for each number that `part_of` says, in the order that they have here.
-    pub fn part(&self, part_of: impl Fn(&Record) -> u32) -> BTreeMap<u32, Batch> {
+    pub fn part(&self, part_of: impl Fn(&View<'_>) -> u32) -> BTreeMap<u32, Batch> {
         let mut parts: BTreeMap<u32, BatchBuilder> = BTreeMap::new();
-        for record in self.records() {
+        for record in self.views() {
             let builder = parts.entry(part_of(&record)).or_default();
             builder.skip_to(record.range.start);
-            builder.push(record.kind, record.range.end, record.event_time_ms, &record.body);
+            builder.push(record.kind, record.range.end, record.event_time_ms, record.body);
         }
         let batch = |(part, mut builder): (u32, BatchBuilder)| {
             Some((part, builder.take(&self.stream, self.incarnation, self.source)?))
@@ -190,7 +206,7 @@ impl Batch {
 
     /// The batch as it travels.
     pub fn to_wire(&self) -> wire::v1::Batch {
-        let columns = self.columns.clone();
+        let columns = Columns::clone(&self.columns);
         wire::v1::Batch {
             stream: self.stream.to_string(),
             incarnation: self.incarnation.0,
@@ -209,7 +225,7 @@ impl Batch {
     pub fn from_wire(wire: wire::v1::Batch) -> Result<Self, BatchError> {
         let stream = wire.stream.parse()?;
         let source = SourceId::from_bytes(&wire.source).ok_or(BatchError::Source(wire.source.len()))?;
-        let columns = Columns {
+        let mut columns = Columns {
             skips: wire.skips,
             range_lengths: wire.range_lengths,
             body_lengths: wire.body_lengths,
@@ -218,18 +234,45 @@ impl Batch {
             event_times_ms: wire.event_times_ms,
         };
         columns.check()?;
-        let first = wire.start.saturating_add(columns.skips.first().copied().unwrap_or(0));
+        // What is skipped before the first record is where the batch begins.
+        let first = wire.start.saturating_add(columns.skips.first_mut().map(std::mem::take).unwrap_or(0));
         let lengths = columns.range_lengths.iter().copied().map(u64::from);
-        let end = lengths.chain(columns.skips.iter().copied()).fold(wire.start, u64::saturating_add);
+        let end = lengths.chain(columns.skips.iter().copied()).fold(first, u64::saturating_add);
         if end > ORDINAL_MAX {
             return Err(BatchError::Ordinal(end));
         }
         let range = Range::new(first, end);
-        Ok(Self { stream, incarnation: Incarnation(wire.incarnation), source, range, columns })
+        Ok(Self { stream, incarnation: Incarnation(wire.incarnation), source, range, columns: Arc::new(columns) })
     }
 }
 
+/// A line of the columns.
+struct Line {
+    kind: Kind,
+    range: Range,
+    event_time_ms: Option<i64>,
+    body: ops::Range<usize>,
+}
+
 impl Columns {
+    /// The lines in order, the first one's range from `start` on.
+    fn lines(&self, start: u64) -> impl Iterator<Item = Line> + '_ {
+        let (mut start, mut body) = (start, 0);
+        (0..self.range_lengths.len()).map(move |i| {
+            start += self.skips.get(i).copied().unwrap_or(0);
+            let range = Range::new(start, start + u64::from(self.range_lengths[i]));
+            let body_end = body + self.body_lengths[i] as usize;
+            let line = Line {
+                kind: self.kinds.get(i).copied().and_then(Kind::from_letter).unwrap_or(Kind::Event),
+                range,
+                event_time_ms: self.event_times_ms.get(i).copied().filter(|ms| *ms != 0),
+                body: body..body_end,
+            };
+            (start, body) = (range.end, body_end);
+            line
+        })
+    }
+
     fn check(&self) -> Result<(), BatchError> {
         let records = self.range_lengths.len();
         if records == 0 {
@@ -271,6 +314,13 @@ impl BatchBuilder {
     /// A builder whose first record's range begins at `start`.
     pub fn new(start: u64) -> Self {
         Self { start, end: start, ..Self::default() }
+    }
+
+    /// A builder with room for so many records and bytes of bodies: one that has to grow copies.
+    pub fn with_room(start: u64, records: usize, body_bytes: usize) -> Self {
+        let (range_lengths, body_lengths) = (Vec::with_capacity(records), Vec::with_capacity(records));
+        let bodies = BytesMut::with_capacity(body_bytes);
+        Self { range_lengths, body_lengths, bodies, ..Self::new(start) }
     }
 
     /// The next record's range begins at `start`, at or behind [`BatchBuilder::end`].
@@ -347,7 +397,7 @@ impl BatchBuilder {
             event_times_ms: done.event_times_ms,
         };
         let range = Range::new(done.start, done.end);
-        Some(Batch { stream: stream.clone(), incarnation, source, range, columns })
+        Some(Batch { stream: stream.clone(), incarnation, source, range, columns: Arc::new(columns) })
     }
 }
 
@@ -396,6 +446,10 @@ mod tests {
         assert_eq!(Batch::from_wire(events.to_wire()).as_ref(), Ok(events));
         assert_eq!(events.range, whole.range);
         assert_eq!(events.covered(), Ranges::from(vec![Range::new(10, 14), Range::new(20, 22)]));
+        let mut late = events.to_wire();
+        late.start -= 4;
+        late.skips[0] = 4;
+        assert_eq!(Batch::from_wire(late).as_ref(), Ok(events));
         let mut all: Vec<_> = apart.values().flat_map(Batch::records).collect();
         all.sort_by_key(|record| record.range.start);
         assert_eq!(all, whole.records().collect::<Vec<_>>());

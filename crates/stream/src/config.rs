@@ -26,9 +26,13 @@ pub struct StreamSpec {
     /// The stream's topic; no two streams share one. Default: the stream's id.
     #[serde(default)]
     pub topic: Option<TopicName>,
-    /// Partitions of the topic in each cluster of a Kafka journal. It can grow, not shrink; the embedded journal has one.
-    #[serde(default = "one")]
-    pub partitions: u32,
+    /// Bytes a second that the stream brings when it is busiest, as its owner expects; 0: not said.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub throughput_bytes_per_second: u64,
+    /// Partitions of the topic in each cluster of a Kafka journal. Default: what the throughput asks for, see
+    /// [`StreamSpec::partitions`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<u32>,
     /// Which records keep their order on the way.
     #[serde(default)]
     pub order: Order,
@@ -331,7 +335,8 @@ impl StreamSpec {
             importance: Level::default(),
             value: Level::default(),
             topic: None,
-            partitions: one(),
+            throughput_bytes_per_second: 0,
+            partitions: None,
             order: Order::default(),
             order_key: None,
             format: Format::default(),
@@ -340,6 +345,14 @@ impl StreamSpec {
             sql: None,
             limits: StreamLimits::default(),
         }
+    }
+
+    /// Partitions of the topic in each cluster of a Kafka journal: as said, or one for each
+    /// [`limits::PARTITION_BYTES_PER_SECOND`] of throughput. They can grow, not shrink; the embedded journal has one.
+    pub fn partitions(&self) -> u32 {
+        let asked_for = self.throughput_bytes_per_second.div_ceil(limits::PARTITION_BYTES_PER_SECOND);
+        let by_throughput = u32::try_from(asked_for).unwrap_or(u32::MAX).clamp(1, limits::PARTITIONS_MAX);
+        self.partitions.unwrap_or(by_throughput)
     }
 
     /// Checks all that can be checked without other streams or the SQL binder.
@@ -399,7 +412,7 @@ impl StreamSpec {
     fn check_limits(&self) -> Result<(), SpecError> {
         let own = &self.limits;
         let bounds: [(&'static str, u64, u64, u64); 6] = [
-            ("partitions", self.partitions.into(), 1, limits::PARTITIONS_MAX.into()),
+            ("partitions", self.partitions().into(), 1, limits::PARTITIONS_MAX.into()),
             ("limits.record_bytes_max", own.record_bytes_max as u64, 1, limits::RECORD_BYTES_MAX as u64),
             (
                 "limits.queue_bytes_max",
@@ -439,6 +452,18 @@ mod tests {
     }
 
     #[test]
+    fn partitions_are_as_said_or_by_throughput() {
+        let of = |text: &str| spec(text).unwrap().partitions();
+        assert_eq!(of(r#"{"id": "a.b.c"}"#), 1);
+        assert_eq!(of(r#"{"id": "a.b.c", "throughput_bytes_per_second": 40000000}"#), 5);
+        assert_eq!(of(r#"{"id": "a.b.c", "throughput_bytes_per_second": 40000000, "partitions": 2}"#), 2);
+        assert_eq!(
+            of(&format!(r#"{{"id": "a.b.c", "throughput_bytes_per_second": {}}}"#, u64::MAX)),
+            limits::PARTITIONS_MAX
+        );
+    }
+
+    #[test]
     fn what_a_spec_may_not_say_is_refused() {
         for text in [r#"{"id": "a.b"}"#, r#"{"id": "a.b.c", "colour": 1}"#, r#"{"id": "a.b.c", "topic": "a/b"}"#] {
             assert!(spec(text).is_err(), "{text} was taken");
@@ -448,6 +473,7 @@ mod tests {
             r#"{"id": "a.b.c", "sinks": [{"name": "x y", "kind": "files"}]}"#,
             r#"{"id": "a.b.c", "inputs": [{"kind": "file", "paths": ["relative/*"]}]}"#,
             r#"{"id": "a.b.c", "limits": {"checkpoint_ms": 1}}"#,
+            r#"{"id": "a.b.c", "partitions": 0}"#,
             r#"{"id": "a.b.c", "order": "key"}"#,
             r#"{"id": "a.b.c", "order_key": {"kind": "json", "field": "user"}}"#,
             r#"{"id": "a.b.c", "order": "key", "order_key": {"kind": "column", "number": 0, "by": ","}}"#,

@@ -21,7 +21,7 @@ pub mod frame;
 pub mod retry;
 pub mod crash;
 
-pub use batch::{Batch, BatchBuilder, Kind, Record};
+pub use batch::{Batch, BatchBuilder, Kind, Record, View};
 pub use id::{Incarnation, StreamId, TopicName};
 pub use provenance::{Header, Range, SourceId};
 pub use ranges::Ranges;

@@ -102,10 +102,10 @@ pub(super) async fn change(
 /// itself.
 fn partitions_allowed(known: &StreamSpec, new: &StreamSpec) -> Result<(), StoreError> {
     let is_other_order = new.order != known.order || new.order_key != known.order_key;
-    let moves = new.partitions != known.partitions || is_other_order;
+    let moves = new.partitions() != known.partitions() || is_other_order;
     let is_ordered = new.order.is_one_at_a_time() || known.order.is_one_at_a_time();
-    match new.partitions < known.partitions || (moves && is_ordered && new.partitions > 1) {
-        true => Err(StoreError::Partitions(new.id.clone(), known.partitions)),
+    match new.partitions() < known.partitions() || (moves && is_ordered && new.partitions() > 1) {
+        true => Err(StoreError::Partitions(new.id.clone(), known.partitions())),
         false => Ok(()),
     }
 }
@@ -168,7 +168,7 @@ mod tests {
     fn partitions_grow_where_no_order_is_asked_for_and_never_shrink() {
         let spec = |partitions, order| {
             let id = "a.b.c".parse().unwrap();
-            StreamSpec { partitions, order, ..StreamSpec::new(id) }
+            StreamSpec { partitions: Some(partitions), order, ..StreamSpec::new(id) }
         };
         for (from, to, allowed) in [
             ((3, Order::None), (6, Order::None), true),

@@ -69,7 +69,8 @@ struct Zstd {
 impl Unpacker {
     /// Reads a body that comes in `encoding`, charging `permit`.
     pub fn new(encoding: Encoding, permit: Permit) -> Result<Self, Refusal> {
-        let sink = Sink { bytes: Vec::new(), permit, refusal: None };
+        // What is charged already is the stated length: a buffer of that size need not grow.
+        let sink = Sink { bytes: Vec::with_capacity(permit.bytes().min(BATCH_BYTES_MAX)), permit, refusal: None };
         let layer = match encoding {
             Encoding::Identity => Layer::Identity(sink),
             Encoding::Gzip => Layer::Gzip(Box::new(MultiGzDecoder::new(sink))),

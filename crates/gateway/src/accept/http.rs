@@ -30,6 +30,7 @@ use crate::budget::Permit;
 use crate::directory::StreamHandle;
 use crate::dispatch::{Handle, Load, closing};
 use crate::key::{self, Key};
+use crate::pack;
 use crate::queue::Stored;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -96,9 +97,13 @@ impl Door {
         permit.resize(admit::cost(body.len(), records))?;
         let load = match key {
             None => Load::Lines(body),
-            Some((key, birth_minutes)) => {
-                Load::Keyed { key, birth_minutes, body_hash: *blake3::hash(&body).as_bytes(), body }
-            }
+            Some((key, birth_minutes)) => Load::Keyed {
+                key,
+                birth_minutes,
+                body_hash: *blake3::hash(&body).as_bytes(),
+                length: body.len() as u64,
+                gathered: pack::gather_whole(&body, records),
+            },
         };
         let outcome = self.handle.submit(stream.queue, load, records, permit).await;
         Ok(outcome.await.unwrap_or_else(|_| Err(closing()))?)

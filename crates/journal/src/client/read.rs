@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 pub(super) fn start(client: WireClient<Channel>, request: v1::ReadRequest) -> Reader {
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     let task = tokio::spawn(run(client, request, sender));
-    Reader::new(receiver, task.abort_handle())
+    Reader::new(receiver, task)
 }
 
 async fn run(

@@ -110,7 +110,7 @@ impl Journal for KafkaJournal {
     }
 
     fn places(&self, config: &StreamConfig) -> Vec<Place> {
-        let partitions = config.spec.partitions;
+        let partitions = config.spec.partitions();
         let in_cluster = |cluster| (0..partitions).map(move |partition| Place { cluster: cluster as u8, partition });
         (0..self.clusters.len()).flat_map(in_cluster).collect()
     }

@@ -16,8 +16,10 @@ use crate::seam::{Chunk, Reader, Topic};
 
 /// Chunks read ahead of the caller, of about 1 MiB each.
 const CHUNKS_AHEAD: usize = 2;
-/// A reading says at least this often where the partition starts and ends.
+/// A reading says this often where the partition starts and ends; where nothing comes, less and less often: thousands of
+/// quiet streams must not keep the brokers busy. What does come is told at once all the same.
 const SPEAK: Duration = Duration::from_secs(1);
+const SPEAK_QUIET: Duration = Duration::from_secs(5);
 /// Longest wait before another try.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -35,15 +37,16 @@ pub fn start(cluster: Result<Cluster, Refusal>, topic: Topic, from: Position) ->
             Err(refusal) => drop(sender.send(Err(refusal)).await),
         }
     });
-    Reader::new(receiver, task.abort_handle())
+    Reader::new(receiver, task)
 }
 
 async fn run(mut fetcher: Fetcher, topic: Topic, mut log: u64, chunks: mpsc::Sender<Result<Chunk, Refusal>>) {
-    let mut backoff = Backoff::default();
+    let (mut backoff, mut wait) = (Backoff::default(), SPEAK);
     loop {
-        let said = match fetcher.next(SPEAK).await {
+        let said = match fetcher.next(wait).await {
             Ok(fetched) => {
                 backoff.reset();
+                wait = if fetched.records.is_empty() { (2 * wait).min(SPEAK_QUIET) } else { SPEAK };
                 Ok(chunk(&topic, &mut log, fetched, &mut fetcher))
             }
             Err(error) => Err(refusal(&format!("topic {}", topic.key), &error)),

@@ -5,7 +5,7 @@ use kafka::batch::{BatchWriter, Record};
 use kafka::produce::Records;
 use stream::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use stream::provenance::HEADER_NAME;
-use stream::{Batch, BatchBuilder, Header, SourceId};
+use stream::{Batch, BatchBuilder, Header, SourceId, View};
 use tracing::error;
 
 use crate::metrics;
@@ -26,13 +26,12 @@ impl Records for Laid {
     fn write(&self, out: &mut BatchWriter) {
         use std::fmt::Write;
         let mut header = String::with_capacity(stream::provenance::HEADER_BYTES_MAX);
-        for record in self.0.records() {
-            let stream::Record { kind, range, event_time_ms, body } = record;
+        for View { kind, range, event_time_ms, body } in self.0.views() {
             header.clear();
             let il = Header { kind, source: self.0.source, range, lap: 0, event_time_ms };
             // Writing to a string cannot fail.
             let _ = write!(header, "{il}");
-            out.push(0, None, Some(&body), &[(HEADER_NAME.as_bytes(), header.as_bytes())]);
+            out.push(0, None, Some(body), &[(HEADER_NAME.as_bytes(), header.as_bytes())]);
         }
     }
 }

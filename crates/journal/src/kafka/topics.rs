@@ -67,11 +67,11 @@ fn wanted(config: &StreamConfig, replication: i16) -> Wanted {
         ("max.message.bytes", limits::MESSAGE_BYTES_MAX.to_string()),
         // Event time as the record's time would let retention eat old events, and brokers refuse young ones.
         ("message.timestamp.type", "LogAppendTime".to_owned()),
-        ("retention.bytes", (own.retention_bytes / u64::from(config.spec.partitions)).to_string()),
+        ("retention.bytes", (own.retention_bytes / u64::from(config.spec.partitions())).to_string()),
         ("retention.ms", (own.retention_seconds * 1_000).to_string()),
         ("unclean.leader.election.enable", "false".to_owned()),
     ]);
-    Wanted { topic: name_of(&config.topic_key()), partitions: config.spec.partitions as i32, replication, settings }
+    Wanted { topic: name_of(&config.topic_key()), partitions: config.spec.partitions() as i32, replication, settings }
 }
 
 #[cfg(test)]

@@ -25,11 +25,23 @@ struct Memory(Arc<Mutex<Held>>);
 struct Held {
     topics: HashMap<String, Vec<Entry>>,
     kept: Vec<KeptPosition>,
+    /// How often a reading panics behind its first chunk.
+    panics: usize,
 }
 
 impl Memory {
     fn kept(&self, topic: &str) -> Option<KeptPosition> {
         self.0.lock().unwrap().kept.iter().rev().find(|kept| kept.topic == topic).cloned()
+    }
+
+    fn panic_if_due(&self) {
+        let is_due = {
+            let mut held = self.0.lock().unwrap();
+            let is_due = held.panics > 0;
+            held.panics = held.panics.saturating_sub(1);
+            is_due
+        };
+        assert!(!is_due, "a test's panic, caught");
     }
 
     fn entries(&self, topic: &str, offset: u64) -> Vec<Entry> {
@@ -72,10 +84,11 @@ impl Journal for Memory {
                 if sender.send(Ok(chunk)).await.is_err() {
                     return;
                 }
+                memory.panic_if_due();
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
-        Reader::new(chunks, task.abort_handle())
+        Reader::new(chunks, task)
     }
 
     async fn bounds(&self, _: &[String]) -> Result<Vec<Bounds>, Refusal> {
@@ -213,6 +226,18 @@ async fn a_full_disk_holds_a_leg_only_while_it_is_full() {
     assert_eq!(running.rows("a.b.a"), 5);
     disk.set_room(None);
     running.until("its other rows", |r| r.rows("a.b.a") == 10).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reading_that_panics_is_begun_again() {
+    let (journal, a) = (Memory::default(), config("a.b.a", 1, None));
+    journal.0.lock().unwrap().panics = 2;
+    append(&journal, &a, 0).await;
+    let running = run(SimDisk::new(), journal.clone(), snapshot(1, std::slice::from_ref(&a)));
+    running.until("both panics", |r| r.journal.0.lock().unwrap().panics == 0).await;
+    append(&journal, &a, 1).await;
+    running.until("all rows", |r| r.rows("a.b.a") == 10).await;
     running.stop().await;
 }
 

@@ -18,7 +18,7 @@ use stream::facts::Place;
 use stream::limits;
 use stream::provenance::SourceId;
 use stream::ranges::{Ranges, Relation};
-use stream::{Batch, Kind, Record};
+use stream::{Batch, Kind, View};
 
 /// What a source costs beside its ranges: the id, the state, its place in the map.
 const SOURCE_BYTES: usize = 160;
@@ -78,11 +78,11 @@ impl Taken {
 
     /// Judges the records of a batch, in order, and takes what is new. `seen` is the batch's last record's place.
     pub fn take(&mut self, batch: &Batch, seen: Seen) -> Vec<Verdict> {
-        if batch.records().all(|record| record.kind == Kind::Heartbeat && record.range.is_empty()) {
+        if batch.views().all(|record| record.kind == Kind::Heartbeat && record.range.is_empty()) {
             return vec![Verdict::Silent; batch.len()];
         }
         if self.is_stale(batch.source) {
-            return batch.records().map(|record| verdict(&record, Verdict::Apart(STALE))).collect();
+            return batch.views().map(|record| verdict(&record, Verdict::Apart(STALE))).collect();
         }
         let held = self.sources.entry(batch.source).or_insert_with(|| {
             self.bytes += SOURCE_BYTES;
@@ -91,14 +91,14 @@ impl Taken {
         let change = self.changes.sources.entry(batch.source).or_default();
         let (cost_before, gaps_before) = (cost(held), gaps(held));
         let judged = match held.taken.relation(batch.range) {
-            Relation::Disjoint => batch.records().map(|record| verdict(&record, Verdict::New)).collect(),
-            Relation::Contained => batch.records().map(|record| verdict(&record, Verdict::Double)).collect(),
+            Relation::Disjoint => batch.views().map(|record| verdict(&record, Verdict::New)).collect(),
+            Relation::Contained => batch.views().map(|record| verdict(&record, Verdict::Double)).collect(),
             Relation::Overlapping => judge_each(&held.taken, batch),
         };
         let covered = batch.covered();
         held.taken.union(&covered);
         change.taken.union(&covered);
-        let end = batch.records().filter(|record| record.kind == Kind::End).map(|record| record.range.end).max();
+        let end = batch.views().filter(|record| record.kind == Kind::End).map(|record| record.range.end).max();
         for state in [held, change] {
             state.finished = state.finished.max(end);
             state.see(seen);
@@ -180,7 +180,7 @@ fn gaps(state: &SourceState) -> usize {
 }
 
 /// The verdict on a record of which `otherwise` holds if it covers anything.
-fn verdict(record: &Record, otherwise: Verdict) -> Verdict {
+fn verdict(record: &View<'_>, otherwise: Verdict) -> Verdict {
     match (record.range.is_empty(), record.kind) {
         (false, _) => otherwise,
         (true, Kind::Event | Kind::PressedBack) => Verdict::Apart(NO_RANGE),
@@ -189,7 +189,7 @@ fn verdict(record: &Record, otherwise: Verdict) -> Verdict {
 }
 
 fn judge_each(taken: &Ranges, batch: &Batch) -> Vec<Verdict> {
-    let judge = |record: Record| {
+    let judge = |record: View<'_>| {
         let lies = match taken.relation(record.range) {
             Relation::Disjoint => Verdict::New,
             Relation::Contained => Verdict::Double,
@@ -197,7 +197,7 @@ fn judge_each(taken: &Ranges, batch: &Batch) -> Vec<Verdict> {
         };
         verdict(&record, lies)
     };
-    batch.records().map(judge).collect()
+    batch.views().map(judge).collect()
 }
 
 #[cfg(test)]
