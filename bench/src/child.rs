@@ -1,4 +1,4 @@
-//! What runs in child processes: the real roles and the limits, each told by one JSON argument. A child writes `ready`
+//! What runs in child processes: the real roles and the limits, each told by JSON on standard input. A child writes `ready`
 //! and its addresses on one line of standard output, works until it is killed, and dies with its parent.
 
 use std::collections::HashMap;
@@ -131,10 +131,10 @@ pub enum LimitLog {
 }
 
 /// The child's whole life.
-pub fn main(order: Option<String>) -> Result<()> {
+pub fn main() -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     start_logs();
-    let order = serde_json::from_str(&order.context("a child is told what to do by its parent")?)?;
+    let order = serde_json::from_reader(std::io::stdin().lock()).context("a child is told what to do by its parent")?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(obey(order))
 }
 

@@ -43,7 +43,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let ended = match std::env::args().nth(1).as_deref() {
-        Some(child::COMMAND) => child::main(std::env::args().nth(2)),
+        Some(child::COMMAND) => child::main(),
         _ => parent(Args::parse()),
     };
     match ended {

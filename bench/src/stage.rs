@@ -12,7 +12,7 @@ use stream::StreamId;
 use stream::config::{StreamConfig, StreamSpec};
 use stream::control::AdminClient;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -34,13 +34,16 @@ impl Child {
     pub async fn start(order: &Order) -> Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
             .arg(child::COMMAND)
-            .arg(serde_json::to_string(order)?)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {order:?}"))?;
         let pid = process.id().context("the child has ended")?;
+        // Dropped when all is written, so that the child sees its end.
+        let mut stdin = process.stdin.take().context("no standard input")?;
+        stdin.write_all(&serde_json::to_vec(order)?).await?;
+        drop(stdin);
         let stdout = process.stdout.take().context("no standard output")?;
         let line = timeout(READY_WITHIN, BufReader::new(stdout).lines().next_line()).await;
         let line = line.with_context(|| format!("{order:?} is not ready"))??;

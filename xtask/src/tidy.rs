@@ -32,7 +32,7 @@ const KNOWN_BY: [(&str, &[&str]); 6] = [
     ("maud", &["admin"]),
     ("sqlparser", &["query"]),
     ("parquet", &["sink"]),
-    ("prost", &["stream"]),
+    ("prost", &["stream", "gateway"]),
     ("kafka-protocol", &["kafka"]),
 ];
 

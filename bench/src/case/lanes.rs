@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use harness::http::Client;
 use harness::kafka::Clusters;
 use harness::poll;
@@ -63,14 +64,14 @@ pub async fn run(plan: &Plan, streams: usize, report: &mut Report) -> Result<()>
         }
     }
     let query = stage.query(journal, CHECKPOINT_UP).await?;
-    tokio::task::block_in_place(|| std::thread::sleep(STAND));
+    tokio::task::block_in_place(|| thread::sleep(STAND));
     stand("query", streams, &query, &clusters, report)
 }
 
 /// What a process takes while nothing flows.
 fn stand(role: &'static str, streams: usize, child: &Child, clusters: &Clusters, report: &mut Report) -> Result<()> {
     let (before, brokers) = (child.cpu()?, brokers_cpu(clusters)?);
-    tokio::task::block_in_place(|| std::thread::sleep(STAND));
+    tokio::task::block_in_place(|| thread::sleep(STAND));
     let share = |used: Duration| used.as_secs_f64() / STAND.as_secs_f64();
     let cores = share(child.cpu()?.saturating_sub(before));
     let brokers_cores = share(brokers_cpu(clusters)?.saturating_sub(brokers));
@@ -88,15 +89,24 @@ async fn limit(clusters: &Clusters, configs: &[StreamConfig]) -> Result<Child> {
 
 /// Waits until every stream takes a record.
 fn ready(gateway: &Child, configs: &[StreamConfig]) -> Result<()> {
-    let mut client = Client::new(gateway.address(0)?);
-    for config in configs {
-        poll::until(&format!("{} takes records", config.spec.id), TOPICS_WITHIN, || {
-            let answer = client.exchange("POST", &path(config), &[], b"{}\n")?;
-            ensure!(answer.status == 200, "{}", String::from_utf8_lossy(&answer.body));
-            Ok(Some(()))
-        })?;
-    }
-    Ok(())
+    let door = gateway.address(0)?;
+    let some_are_ready = |configs: &[StreamConfig]| {
+        let mut client = Client::new(door);
+        configs.iter().try_for_each(|config| is_ready(&mut client, config))
+    };
+    thread::scope(|scope| {
+        let share = configs.len().div_ceil(CONNECTIONS);
+        let waiting: Vec<_> = configs.chunks(share).map(|some| scope.spawn(move || some_are_ready(some))).collect();
+        waiting.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| bail!("a client panicked")))
+    })
+}
+
+fn is_ready(client: &mut Client, config: &StreamConfig) -> Result<()> {
+    poll::until(&format!("{} takes records", config.spec.id), TOPICS_WITHIN, || {
+        let answer = client.exchange("POST", &path(config), &[], b"{}\n")?;
+        ensure!(answer.status == 200, "{}", String::from_utf8_lossy(&answer.body));
+        Ok(Some(()))
+    })
 }
 
 fn path(config: &StreamConfig) -> String {

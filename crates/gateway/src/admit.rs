@@ -3,7 +3,7 @@
 use stream::config::StreamConfig;
 use stream::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use stream::wire::{Refusal, RefusalReason};
-use stream::{Batch, StreamId};
+use stream::{Batch, BatchBuilder, Kind, StreamId};
 
 /// Records of one HTTP request. More than a batch on the wire may hold: an HTTP client knows no batches, and a body
 /// within its byte limit should not fail for its short lines.
@@ -26,35 +26,42 @@ pub fn check_batch(config: &StreamConfig, batch: &Batch) -> Result<(), Refusal> 
     within(id, "bytes in the longest record", batch.body_bytes_longest(), config.spec.limits.record_bytes_max)
 }
 
-/// Checks the lines of an HTTP body and counts them. An empty line is an empty record; a trailing newline ends the
-/// last record.
-pub fn check_lines(config: &StreamConfig, body: &[u8]) -> Result<usize, Refusal> {
-    let id = &config.spec.id;
-    if body.is_empty() {
-        return Err(Refusal::new(RefusalReason::Malformed, scope(id), "the body is empty; send at least one record"));
-    }
-    let (mut records, mut longest) = (0, 0);
-    for line in lines(body) {
-        records += 1;
-        longest = longest.max(line.len());
-    }
-    within(id, "records in the body", records, REQUEST_RECORDS_MAX)?;
-    within(id, "bytes in the longest record", longest, config.spec.limits.record_bytes_max)?;
-    Ok(records)
+/// Takes the records of one request, within the limits of its stream: none more than they allow is kept.
+#[derive(Debug)]
+pub struct Gatherer<'a> {
+    config: &'a StreamConfig,
+    gathered: BatchBuilder,
 }
 
-/// The lines of `body` without their newlines.
-pub fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = body;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        let line = &rest[..end];
-        rest = rest.get(end + 1..).unwrap_or_default();
-        Some(line)
-    })
+impl<'a> Gatherer<'a> {
+    /// For a request of about `body_bytes`.
+    pub fn new(config: &'a StreamConfig, body_bytes: usize) -> Self {
+        Self { config, gathered: BatchBuilder::with_room(0, 0, body_bytes) }
+    }
+
+    /// Takes a record, whose range ends at `range_end` of the request's own source.
+    pub fn push(&mut self, range_end: u64, event_time_ms: Option<i64>, body: &[u8]) -> Result<(), Refusal> {
+        let (id, gathered) = (&self.config.spec.id, &mut self.gathered);
+        within(id, "records in the body", gathered.len() + 1, REQUEST_RECORDS_MAX)?;
+        within(id, "bytes in the longest record", body.len(), self.config.spec.limits.record_bytes_max)?;
+        within(id, "bytes of records in the body", gathered.body_bytes() + body.len(), BATCH_BYTES_MAX)?;
+        gathered.push(Kind::Event, range_end, event_time_ms, body);
+        Ok(())
+    }
+
+    /// Whether nothing was taken yet.
+    pub fn is_empty(&self) -> bool {
+        self.gathered.is_empty()
+    }
+
+    /// What was taken; refused if there is nothing.
+    pub fn finish(self) -> Result<BatchBuilder, Refusal> {
+        let empty = || {
+            let message = "there is no record in the body; send at least one";
+            Refusal::new(RefusalReason::Malformed, scope(&self.config.spec.id), message)
+        };
+        if self.gathered.is_empty() { Err(empty()) } else { Ok(self.gathered) }
+    }
 }
 
 /// The scope of a refusal that concerns one stream.
@@ -82,10 +89,14 @@ fn within(id: &StreamId, what: &str, found: usize, max: usize) -> Result<(), Ref
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use stream::Incarnation;
+    use crate::accept::protocol::Protocol;
+    use crate::accept::protocol::lines::Lines;
+    use axum::http::HeaderMap;
+    use bytes::Bytes;
     use stream::config::StreamSpec;
+    use stream::{Incarnation, Range, SourceId};
 
     fn config(record_bytes_max: usize) -> StreamConfig {
         let mut spec = StreamSpec::new("a.b.c".parse().unwrap());
@@ -93,23 +104,28 @@ mod tests {
         StreamConfig { incarnation: Incarnation(1), version: 1, spec }
     }
 
-    #[test]
-    fn lines_are_cut_at_newlines_and_nowhere_else() {
-        for (body, expected) in [
-            ("a\nb\n", vec!["a", "b"]),
-            ("a\nb", vec!["a", "b"]),
-            ("\n", vec![""]),
-            ("\n\na\r\n \n", vec!["", "", "a\r", " "]),
-            ("", vec![]),
-        ] {
-            let found: Vec<_> = lines(body.as_bytes()).map(|line| std::str::from_utf8(line).unwrap()).collect();
-            assert_eq!(found, expected, "{body:?}");
-        }
+    fn gather<P: Protocol>(config: &StreamConfig, headers: &HeaderMap, body: &[u8]) -> Result<Batch, Refusal> {
+        let mut records = Gatherer::new(config, body.len());
+        P::gather(headers, &Bytes::copy_from_slice(body), &mut records)?;
+        let source = SourceId::derive(1, &[]);
+        Ok(records.finish()?.take(&config.spec.id, config.incarnation, source).unwrap())
+    }
+
+    /// What a protocol makes of a body with these headers.
+    pub fn gathered_with<P: Protocol>(headers: &HeaderMap, body: &[u8]) -> Result<Batch, Refusal> {
+        gather::<P>(&config(1_000), headers, body)
+    }
+
+    /// The ranges and bodies that a protocol makes of a body.
+    pub fn gathered<P: Protocol>(body: &[u8]) -> Result<Vec<(Range, Bytes)>, Refusal> {
+        let batch = gathered_with::<P>(&HeaderMap::new(), body)?;
+        Ok(batch.records().map(|record| (record.range, record.body)).collect())
     }
 
     #[test]
     fn what_is_over_a_limit_is_refused() {
-        let reason = |body: &[u8]| check_lines(&config(5), body).map_err(|refusal| refusal.reason);
+        let of = |body: &[u8]| gather::<Lines>(&config(5), &HeaderMap::new(), body);
+        let reason = |body: &[u8]| of(body).map(|batch| batch.len()).map_err(|refusal| refusal.reason);
         assert_eq!(reason(b"12345\n\n"), Ok(2));
         assert_eq!(reason(b"1\n123456\n"), Err(RefusalReason::TooLarge));
         assert_eq!(reason(b""), Err(RefusalReason::Malformed));

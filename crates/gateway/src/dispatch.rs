@@ -9,12 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use stream::clock::Clock;
 use stream::control::ConfigWatch;
 use stream::limits::{GATEWAY_BYTES_MAX, IDEMPOTENCY_BYTES_MAX};
 use stream::wire::{Refusal, RefusalReason};
-use stream::{Batch, BatchBuilder, StreamId, crash};
+use stream::{Batch, BatchBuilder, Kind, StreamId, crash};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -44,9 +43,9 @@ const TICK: Duration = Duration::from_millis(20);
 pub enum Load {
     /// A batch of an agent.
     Batch(Batch),
-    /// Lines without a key.
-    Lines(Bytes),
-    /// Lines with a key.
+    /// The records of a request without a key.
+    Gathered(BatchBuilder),
+    /// Those of one with a key.
     Keyed {
         /// The key.
         key: Key,
@@ -54,9 +53,7 @@ pub enum Load {
         birth_minutes: u32,
         /// Hash of the body.
         body_hash: [u8; 32],
-        /// Bytes of the body.
-        length: u64,
-        /// The lines, and the end of their source.
+        /// The records.
         gathered: BatchBuilder,
     },
 }
@@ -214,18 +211,20 @@ impl<P: Produce> Dispatcher<P> {
                 let bytes = batch.body_bytes();
                 (Cargo::Batch(Arc::new(batch)), bytes, Answer::Sender(sender))
             }
-            Load::Lines(body) => {
-                let bytes = body.len();
-                (Cargo::Lines(vec![body]), bytes, Answer::Sender(sender))
+            Load::Gathered(gathered) => {
+                let bytes = gathered.body_bytes();
+                (Cargo::Parts(vec![gathered]), bytes, Answer::Sender(sender))
             }
-            Load::Keyed { key, birth_minutes, body_hash, length, mut gathered } => {
+            Load::Keyed { key, birth_minutes, body_hash, mut gathered } => {
                 let asked = KeyedLook { key: &key, body_hash, birth_minutes, now_ms: self.clock.now_ms() };
                 let Some(birth_minutes) = lane.look(asked, sender) else { return };
                 let incarnation = lane.handle.config.incarnation;
                 let source = key.source(birth_minutes, incarnation, &body_hash);
-                // Its end is a record at least.
+                let (bytes, length) = (gathered.body_bytes(), gathered.end());
+                gathered.push(Kind::End, length, None, b"");
+                // The end is a record at least.
                 let Some(batch) = gathered.take(lane.handle.id(), incarnation, source) else { return };
-                (Cargo::Batch(Arc::new(batch)), length as usize, Answer::Key { key, source, length })
+                (Cargo::Batch(Arc::new(batch)), bytes, Answer::Key { key, source, length })
             }
         };
         let rider = Rider { records: records as u64, permit, answer };

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand::Rng;
 use stream::limits::{COMMIT_QUANTUM_BYTES, IDEMPOTENCY_WINDOW};
 use stream::retry::Backoff;
@@ -140,11 +139,11 @@ impl Lane {
         (!rests && room && self.binding.takers().any(|taker| taker == producer)).then_some(head)
     }
 
-    /// Takes the next parcel for `producer`; lines get their range now, for good.
+    /// Takes the next parcel for `producer`; what has no range gets it now, for good.
     pub fn take(&mut self, queue: QueueId, producer: usize, now_minutes: u32) -> Option<(Route, Parcel)> {
         let mut parcel = self.queue.take()?;
-        if let Cargo::Lines(parts) = &mut parcel.cargo {
-            let parts: Vec<Bytes> = std::mem::take(parts);
+        if let Cargo::Parts(parts) = &mut parcel.cargo {
+            let parts = std::mem::take(parts);
             let (source, range) = self.source.allot(pack::length(&parts), now_minutes);
             parcel.allotted = Some((source, range));
             parcel.cargo = Cargo::Unbuilt { source, start: range.start, parts };

@@ -19,7 +19,7 @@ pub fn deliver(lane: &mut Lane, parcel: Parcel, appended: Appended, book: &FactB
     let (mut offset, mut records) = (appended.offset, 0);
     let body_bytes = match &parcel.cargo {
         Cargo::Batch(batch) => batch.body_bytes() as u64,
-        Cargo::Lines(_) | Cargo::Unbuilt { .. } => 0,
+        Cargo::Parts(_) | Cargo::Unbuilt { .. } => 0,
     };
     for rider in parcel.riders {
         offset += rider.records;

@@ -1,14 +1,11 @@
-//! Makes batches of lines: several HTTP requests of one stream become one append, as far as one batch holds them. Pure.
+//! Makes one batch of several requests of one stream, as far as one batch holds them. Pure.
 
-use bytes::Bytes;
+use stream::BatchBuilder;
 use stream::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
-use stream::{BatchBuilder, Kind};
 
-use crate::admit::lines;
-
-/// Bytes of all parts.
-pub fn length(parts: &[Bytes]) -> u64 {
-    parts.iter().map(|part| part.len() as u64).sum()
+/// Ordinals that all parts together cover.
+pub fn length(parts: &[BatchBuilder]) -> u64 {
+    parts.iter().map(BatchBuilder::end).sum()
 }
 
 /// Whether a batch of `bytes` and `records` takes another request. A single request may be larger than a packed batch.
@@ -16,57 +13,44 @@ pub fn fits(bytes: u64, records: u64, more_bytes: u64, more_records: u64) -> boo
     bytes + more_bytes <= BATCH_BYTES_MAX as u64 && records + more_records <= BATCH_RECORDS_MAX as u64
 }
 
-/// The lines of `parts`, `records` together, as records from `start` on; a record's range is its bytes with its newline.
-pub fn gather(start: u64, parts: &[Bytes], records: usize) -> BatchBuilder {
-    let mut builder = BatchBuilder::with_room(start, records, length(parts) as usize);
-    let mut part_end = start;
-    for part in parts {
-        part_end += part.len() as u64;
-        for line in lines(part) {
-            let line_end = builder.end() + line.len() as u64 + 1;
-            builder.push(Kind::Event, line_end.min(part_end), None, line);
+/// The records of `parts`, each of which counts from 0, from `start` on. What is alone is not copied.
+pub fn join(start: u64, mut parts: Vec<BatchBuilder>) -> BatchBuilder {
+    let mut joined = match parts.pop() {
+        Some(alone) if parts.is_empty() => alone,
+        last => {
+            parts.extend(last);
+            let sum = |of: fn(&BatchBuilder) -> usize| parts.iter().map(of).sum();
+            let mut joined = BatchBuilder::with_room(0, sum(BatchBuilder::len), sum(BatchBuilder::body_bytes));
+            parts.iter().for_each(|part| joined.absorb(part));
+            joined
         }
-    }
-    builder
-}
-
-/// The lines of one request that is a source of its own: they, and a record that says that the source ends with them.
-pub fn gather_whole(body: &Bytes, records: usize) -> BatchBuilder {
-    let mut builder = gather(0, std::slice::from_ref(body), records + 1);
-    builder.push(Kind::End, body.len() as u64, None, b"");
-    builder
+    };
+    joined.begin_at(start);
+    joined
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use stream::{Incarnation, Range, SourceId};
-
-    #[test]
-    fn ranges_are_the_bytes_with_their_newlines() {
-        let parts = [Bytes::from_static(b"ab\n\nc"), Bytes::from_static(b"d\n")];
-        let source = SourceId::derive(1, &[]);
-        let batch = gather(10, &parts, 4).take(&"a.b.c".parse().unwrap(), Incarnation(1), source).unwrap();
-        let records: Vec<_> = batch.records().map(|record| (record.kind, record.range, record.body)).collect();
-        let event = |start, end, body: &'static str| (Kind::Event, Range::new(start, end), Bytes::from(body));
-        assert_eq!(records, [event(10, 13, "ab"), event(13, 14, ""), event(14, 15, "c"), event(15, 17, "d")]);
-        let whole = gather_whole(&Bytes::from_static(b"a"), 1).take(&batch.stream, Incarnation(1), source).unwrap();
-        let records: Vec<_> = whole.records().map(|record| (record.kind, record.range, record.body)).collect();
-        assert_eq!(records, [event(0, 1, "a"), (Kind::End, Range::new(1, 1), Bytes::new())]);
-    }
+    use stream::{Incarnation, Kind, Range, SourceId};
 
     proptest! {
         #[test]
-        fn a_batch_covers_exactly_the_bytes(
-            parts in proptest::collection::vec("[a\n]{1,20}", 1..6), start in 0..1000_u64,
+        fn a_batch_covers_exactly_the_ordinals(
+            lengths in proptest::collection::vec(proptest::collection::vec(1..9_u64, 1..5), 1..6), start in 0..1000_u64,
         ) {
-            let parts: Vec<Bytes> = parts.into_iter().map(Bytes::from).collect();
-            let source = SourceId::derive(1, &[]);
-            let batch = gather(start, &parts, 0).take(&"a.b.c".parse().unwrap(), Incarnation(1), source).unwrap();
-            prop_assert_eq!(batch.range, Range::new(start, start + length(&parts)));
-            prop_assert!(batch.records().all(|record| !record.range.is_empty()));
-            prop_assert_eq!(batch.len(), parts.iter().map(|part| lines(part).count()).sum::<usize>());
+            let part = |lengths: &Vec<u64>| {
+                let mut part = BatchBuilder::new(0);
+                lengths.iter().for_each(|length| part.push(Kind::Event, part.end() + length, None, b"x"));
+                part
+            };
+            let parts: Vec<BatchBuilder> = lengths.iter().map(part).collect();
+            let (length, source) = (length(&parts), SourceId::derive(1, &[]));
+            let batch = join(start, parts).take(&"a.b.c".parse().unwrap(), Incarnation(1), source).unwrap();
+            prop_assert_eq!(batch.range, Range::new(start, start + length));
+            let expected: Vec<u64> = lengths.concat();
+            prop_assert_eq!(batch.views().map(|record| record.range.len()).collect::<Vec<_>>(), expected);
         }
     }
 }

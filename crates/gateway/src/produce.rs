@@ -127,13 +127,12 @@ fn nothing() -> Refusal {
 
 /// The parcel's batch, built at the first try and the same at every other.
 fn built(route: &Route, parcel: &mut Parcel) -> Option<Arc<Batch>> {
-    let batch = match &parcel.cargo {
+    let batch = match &mut parcel.cargo {
         Cargo::Batch(batch) => return Some(Arc::clone(batch)),
-        Cargo::Lines(_) => return None,
+        Cargo::Parts(_) => return None,
         Cargo::Unbuilt { source, start, parts } => {
-            let records = parcel.riders.iter().map(|rider| rider.records).sum::<u64>() as usize;
-            let mut gathered = pack::gather(*start, parts, records);
-            Arc::new(gathered.take(route.stream.id(), route.stream.config.incarnation, *source)?)
+            let mut joined = pack::join(*start, std::mem::take(parts));
+            Arc::new(joined.take(route.stream.id(), route.stream.config.incarnation, *source)?)
         }
     };
     parcel.cargo = Cargo::Batch(Arc::clone(&batch));

@@ -1,16 +1,15 @@
 //! One stream's queue: parcels in the order in which they came. Its bytes are bounded by the permits that the parcels
 //! hold; a parcel that could not be produced goes back to its old place.
 //!
-//! A parcel's cargo goes from `Lines` (HTTP bodies without a range yet; neighbours may be packed together) to `Unbuilt`
-//! (its bytes have their range, for good) to `Batch` (built once, the same at every try). What has a key, or comes over
+//! A parcel's cargo goes from `Parts` (HTTP requests without a range yet; neighbours may be packed together) to `Unbuilt`
+//! (they have their range, for good) to `Batch` (built once, the same at every try). What has a key, or comes over
 //! gRPC, is a `Batch` from the start.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use stream::wire::Refusal;
-use stream::{Batch, Range, SourceId};
+use stream::{Batch, BatchBuilder, Range, SourceId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -52,16 +51,16 @@ pub struct Parcel {
 /// The records of a parcel.
 #[derive(Debug)]
 pub enum Cargo {
-    /// Lines without a range.
-    Lines(Vec<Bytes>),
-    /// Lines with their range.
+    /// The records of requests, each counted from 0.
+    Parts(Vec<BatchBuilder>),
+    /// The same, with their range.
     Unbuilt {
         /// Their source.
         source: SourceId,
         /// Where their range begins.
         start: u64,
-        /// The lines.
-        parts: Vec<Bytes>,
+        /// The records of requests.
+        parts: Vec<BatchBuilder>,
     },
     /// The batch as it is produced.
     Batch(Arc<Batch>),
@@ -120,13 +119,13 @@ impl Queue {
         self.parcels.front().map(|parcel| parcel.bytes)
     }
 
-    /// The parcel at the front, with the lines behind it packed in as far as one batch holds them.
+    /// The parcel at the front, with the requests behind it packed in as far as one batch holds them.
     pub fn take(&mut self) -> Option<Parcel> {
         let mut first = self.parcels.pop_front()?;
-        if let Cargo::Lines(parts) = &mut first.cargo {
+        if let Cargo::Parts(parts) = &mut first.cargo {
             let (mut bytes, mut records) = (pack::length(parts), first.riders.iter().map(|rider| rider.records).sum());
             while let Some(next) = self.parcels.front_mut() {
-                let Cargo::Lines(more) = &mut next.cargo else { break };
+                let Cargo::Parts(more) = &mut next.cargo else { break };
                 let more_records: u64 = next.riders.iter().map(|rider| rider.records).sum();
                 if !pack::fits(bytes, records, pack::length(more), more_records) {
                     break;
@@ -168,23 +167,26 @@ mod tests {
     use super::*;
     use crate::budget::Budget;
     use std::time::Duration;
+    use stream::Kind;
 
-    fn lines(queue: &mut Queue, body: &'static str, deadline: Instant) {
+    fn request(queue: &mut Queue, body: &'static str, deadline: Instant) {
         let budget = Budget::new(1 << 20, 1 << 20);
         budget.open(1, "q".into(), 1 << 20);
         let answer = Answer::Sender(oneshot::channel().0);
         let rider = Rider { records: 1, permit: budget.reserve(1, body.len()).unwrap(), answer };
-        queue.push(Cargo::Lines(vec![body.into()]), rider, body.len(), deadline);
+        let mut part = BatchBuilder::new(0);
+        part.push(Kind::Event, body.len() as u64, None, body.as_bytes());
+        queue.push(Cargo::Parts(vec![part]), rider, body.len(), deadline);
     }
 
     #[test]
-    fn lines_are_packed_and_go_back_to_their_place() {
+    fn requests_are_packed_and_go_back_to_their_place() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        ["a\n", "b\n"].into_iter().for_each(|body| lines(&mut queue, body, now));
+        ["a\n", "b\n"].into_iter().for_each(|body| request(&mut queue, body, now));
         let first = queue.take().unwrap();
-        assert!(matches!(&first.cargo, Cargo::Lines(parts) if parts.len() == 2));
+        assert!(matches!(&first.cargo, Cargo::Parts(parts) if parts.len() == 2));
         assert_eq!((first.riders.len(), first.bytes, queue.len()), (2, 4, 0));
-        lines(&mut queue, "c\n", now);
+        request(&mut queue, "c\n", now);
         queue.put_back(first);
         let heads: Vec<u64> = queue.parcels.iter().map(|parcel| parcel.seq).collect();
         assert_eq!(heads, [0, 2]);
@@ -193,8 +195,8 @@ mod tests {
     #[test]
     fn only_the_overdue_are_taken_out() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        lines(&mut queue, "a\n", now + Duration::from_secs(9));
-        lines(&mut queue, "b\n", now);
+        request(&mut queue, "a\n", now + Duration::from_secs(9));
+        request(&mut queue, "b\n", now);
         assert!(queue.take_overdue(now - Duration::from_millis(1)).is_empty());
         let overdue = queue.take_overdue(now);
         assert_eq!(overdue.iter().map(|parcel| parcel.seq).collect::<Vec<_>>(), [1]);

@@ -361,6 +361,34 @@ impl BatchBuilder {
         self.end = range_end;
     }
 
+    /// Moves all ranges, so that the first one begins at `start`.
+    pub fn begin_at(&mut self, start: u64) {
+        self.end = start + (self.end - self.start);
+        self.start = start;
+    }
+
+    /// Adds all of `other`'s records, their ranges moved to where the next one begins.
+    pub fn absorb(&mut self, other: &BatchBuilder) {
+        debug_assert!(other.skips.is_empty() && self.skips.is_empty());
+        let (own, more) = (self.len(), other.len());
+        let has_kinds = !self.kinds.is_empty() || !other.kinds.is_empty();
+        let has_times = !self.event_times_ms.is_empty() || !other.event_times_ms.is_empty();
+        self.range_lengths.extend_from_slice(&other.range_lengths);
+        self.body_lengths.extend_from_slice(&other.body_lengths);
+        self.bodies.extend_from_slice(&other.bodies);
+        if has_kinds {
+            self.kinds.resize(own, Kind::Event.letter());
+            self.kinds.extend_from_slice(&other.kinds);
+            self.kinds.resize(own + more, Kind::Event.letter());
+        }
+        if has_times {
+            self.event_times_ms.resize(own, 0);
+            self.event_times_ms.extend_from_slice(&other.event_times_ms);
+            self.event_times_ms.resize(own + more, 0);
+        }
+        self.end += other.end - other.start;
+    }
+
     /// Records so far.
     pub fn len(&self) -> usize {
         self.range_lengths.len()
@@ -433,6 +461,28 @@ mod tests {
                 expected(Kind::Event, 20, 22, Some(-5), "d"),
             ]
         );
+    }
+
+    #[test]
+    fn builders_join_as_if_they_were_one() {
+        let push = |builder: &mut BatchBuilder, times: &[Option<i64>], kind| {
+            times.iter().for_each(|time| builder.push(kind, builder.end() + 3, *time, b"ab"));
+        };
+        let sides = [(vec![None, None], Kind::Event), (vec![Some(5), None], Kind::Mark), (vec![None], Kind::Event)];
+        for (first, second) in [(0, 1), (1, 0), (0, 2), (1, 1)] {
+            let (mut joined, mut other, mut whole) = (BatchBuilder::new(0), BatchBuilder::new(0), BatchBuilder::new(7));
+            push(&mut joined, &sides[first].0, sides[first].1);
+            push(&mut other, &sides[second].0, sides[second].1);
+            joined.absorb(&other);
+            joined.begin_at(7);
+            [first, second].into_iter().for_each(|side| push(&mut whole, &sides[side].0, sides[side].1));
+            let mut taken = [joined, whole].into_iter().map(|mut builder| {
+                builder.take(&"a.b.c".parse().unwrap(), Incarnation(7), SourceId::derive(1, &[])).unwrap()
+            });
+            let (joined, whole) = (taken.next().unwrap(), taken.next().unwrap());
+            assert_eq!(Batch::from_wire(joined.to_wire()).as_ref(), Ok(&joined), "{first} {second}");
+            assert_eq!(joined.records().collect::<Vec<_>>(), whole.records().collect::<Vec<_>>());
+        }
     }
 
     #[test]

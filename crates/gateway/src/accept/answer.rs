@@ -64,8 +64,14 @@ impl IntoResponse for Refused {
         let (status, reason, error) = match &self {
             Self::Batch(refusal) => (status(refusal.reason), refusal.reason.name(), refusal.message.as_str()),
             Self::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host", "this door is open to localhost only"),
-            Self::NoSuchPath => (StatusCode::NOT_FOUND, "no_such_path", "POST to /v1/streams/{id}/records"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use POST"),
+            Self::NoSuchPath => (
+                StatusCode::NOT_FOUND,
+                "no_such_path",
+                "POST to /v1/streams/{id}/records, or to json, beacon or otlp/v1/logs beside it",
+            ),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use POST (for a beacon also GET)")
+            }
             Self::UnknownEncoding(error) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown_encoding", error.as_str()),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", "the body took too long; send it again"),
         };

@@ -1,8 +1,7 @@
-//! The HTTP door: `POST /v1/streams/{id}/records` takes newline-delimited records, the whole body or nothing, and
-//! answers 200 only when they are durable in the journal.
+//! The HTTP door: takes the records of a request, the whole body or nothing, and answers only when they are durable in
+//! the journal. How they stand in the body is the [`super::protocol`]'s matter: lines, a JSON array, a beacon, OpenTelemetry logs.
 //!
-//! An empty line is an empty record; a trailing newline ends the last record and may be missing; nothing else is
-//! stripped, and bytes need not be UTF-8. With `Idempotency-Key` a retry is the same records again (see [`crate::key`],
+//! With `Idempotency-Key` a retry is the same records again (see [`crate::key`],
 //! also for what a retry after an hour means). Without a key the gateway's own repetitions vanish at the job, but each
 //! request of a client is new: a client that repeats a request after a lost answer doubles its records.
 //!
@@ -12,9 +11,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -25,12 +24,16 @@ use tokio::time::timeout;
 
 use crate::accept::answer::Refused;
 use crate::accept::decompress::{Encoding, Unpacker, encoding, too_large};
-use crate::admit;
+use crate::accept::protocol::Protocol;
+use crate::accept::protocol::array::Array;
+use crate::accept::protocol::beacon::{self, Beacon};
+use crate::accept::protocol::lines::Lines;
+use crate::accept::protocol::otlp::Otlp;
+use crate::admit::{self, Gatherer};
 use crate::budget::Permit;
 use crate::directory::StreamHandle;
 use crate::dispatch::{Handle, Load, closing};
 use crate::key::{self, Key};
-use crate::pack;
 use crate::queue::Stored;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -53,57 +56,96 @@ pub struct Door {
 /// The door's paths.
 pub fn router(door: Door) -> Router {
     Router::new()
-        .route("/v1/streams/{id}/records", post(post_records))
+        .route(&path::<Lines>(), post(take::<Lines>))
+        .route(&path::<Array>(), post(take::<Array>))
+        .route(&path::<Otlp>(), post(take::<Otlp>))
+        .route(&path::<Beacon>(), post(take::<Beacon>).get(take_query).options(ask))
         .route("/health", get(|| async { "ok\n" }))
         .method_not_allowed_fallback(|| async { Refused::MethodNotAllowed })
         .fallback(|| async { Refused::NoSuchPath })
         .with_state(door)
 }
 
-async fn post_records(
+fn path<P: Protocol>() -> String {
+    format!("/v1/streams/{{id}}/{}", P::PATH)
+}
+
+async fn take<P: Protocol>(
     State(door): State<Door>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    mut body: Body,
+    body: Body,
 ) -> Response {
-    let stream = id.parse().ok().and_then(|id| door.handle.stream(&id));
-    let taken = match &stream {
-        Some(stream) => door.take(stream, &headers, &mut body).await,
-        None => Err(admit::unknown_stream(&id).into()),
-    };
-    match taken {
-        Ok(stored) => stored.into_response(),
-        Err(refused) => {
-            if let (Some(stream), Refused::Batch(refusal)) = (&stream, &refused) {
-                stream.refused(refusal.reason);
-            }
-            let expects_permission = headers.contains_key(header::EXPECT);
-            if refused != Refused::TooSlow && !expects_permission {
-                drain(body).await;
-            }
-            refused.into_response()
-        }
+    match door.take::<P>(&id, &headers, body).await {
+        Ok(stored) => P::durable(&headers, stored),
+        Err(refused) => P::refused(&headers, refused),
     }
 }
 
+/// A beacon whose record is its query.
+async fn take_query(
+    State(door): State<Door>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let taken = match beacon::record_of(query.as_deref().unwrap_or_default()) {
+        Ok(record) => door.take::<Beacon>(&id, &headers, Body::from(record)).await,
+        Err(refusal) => Err(refusal.into()),
+    };
+    match taken {
+        Ok(stored) => Beacon::durable(&headers, stored),
+        Err(refused) => Beacon::refused(&headers, refused),
+    }
+}
+
+async fn ask(headers: HeaderMap) -> Response {
+    beacon::preflight(&headers)
+}
+
 impl Door {
-    async fn take(&self, stream: &StreamHandle, headers: &HeaderMap, body: &mut Body) -> Result<Stored, Refused> {
+    async fn take<P: Protocol>(&self, id: &str, headers: &HeaderMap, mut body: Body) -> Result<Stored, Refused> {
+        let stream = id.parse().ok().and_then(|id| self.handle.stream(&id));
+        let taken = match &stream {
+            Some(stream) => self.take_for::<P>(stream, headers, &mut body).await,
+            None => Err(admit::unknown_stream(id).into()),
+        };
+        if let Err(refused) = &taken {
+            if let (Some(stream), Refused::Batch(refusal)) = (&stream, refused) {
+                stream.refused(refusal.reason);
+            }
+            let expects_permission = headers.contains_key(header::EXPECT);
+            if *refused != Refused::TooSlow && !expects_permission {
+                drain(body).await;
+            }
+        }
+        taken
+    }
+
+    async fn take_for<P: Protocol>(
+        &self,
+        stream: &StreamHandle,
+        headers: &HeaderMap,
+        body: &mut Body,
+    ) -> Result<Stored, Refused> {
         let key = self.key(headers)?;
         let encoding = encoding(headers)?;
         let permit = self.reserve(stream, encoding, headers)?;
         let read = timeout(self.body_within, read(body, Unpacker::new(encoding, permit)?));
         let (body, mut permit) = read.await.map_err(|_| Refused::TooSlow)??;
-        let records = admit::check_lines(&stream.config, &body)?;
-        permit.resize(admit::cost(body.len(), records))?;
+        let mut records = Gatherer::new(&stream.config, body.len());
+        P::gather(headers, &body, &mut records)?;
+        if P::EMPTY_IS_FINE && records.is_empty() {
+            return Ok(Stored { partition: 0, records: 0, offset_end: 0 });
+        }
+        let gathered = records.finish()?;
+        let records = gathered.len();
+        permit.resize(admit::cost(gathered.body_bytes(), records))?;
         let load = match key {
-            None => Load::Lines(body),
-            Some((key, birth_minutes)) => Load::Keyed {
-                key,
-                birth_minutes,
-                body_hash: *blake3::hash(&body).as_bytes(),
-                length: body.len() as u64,
-                gathered: pack::gather_whole(&body, records),
-            },
+            None => Load::Gathered(gathered),
+            Some((key, birth_minutes)) => {
+                Load::Keyed { key, birth_minutes, body_hash: *blake3::hash(&body).as_bytes(), gathered }
+            }
         };
         let outcome = self.handle.submit(stream.queue, load, records, permit).await;
         Ok(outcome.await.unwrap_or_else(|_| Err(closing()))?)

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod host;
 pub mod decompress;
 pub mod http;
+pub mod protocol;
 pub mod grpc;
 
 use std::sync::Arc;

@@ -86,6 +86,42 @@ async fn every_refusal_has_its_status_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn every_protocol_brings_the_same_kind_of_records() {
+    let gateway = gateway().await;
+    let path = |what: &str| format!("/v1/streams/{}/{what}", id("a"));
+    let array = gateway.call(Method::POST, &path("json"), &[("idempotency-key", "k")], r#"[{"n": 1}, {"n": 2}]"#).await;
+    assert_eq!((array.status, &array.json["records"]), (StatusCode::OK, &json!(2)));
+    let page = [("origin", "https://shop.example"), ("content-type", "text/plain")];
+    assert_eq!(gateway.call(Method::OPTIONS, &path("beacon"), &page, "").await.status, StatusCode::NO_CONTENT);
+    let beacon = gateway.call(Method::POST, &path("beacon"), &page, "one\nevent").await;
+    assert_eq!(beacon.status, StatusCode::NO_CONTENT);
+    let picture = gateway.call(Method::GET, &path("beacon?page=%2Fhome"), &[], "").await;
+    assert_eq!(picture.status, StatusCode::NO_CONTENT);
+    let logs = r#"{"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "paid"}}]}]}]}"#;
+    let json_type = [("content-type", "application/json")];
+    let otlp = gateway.call(Method::POST, &path("otlp/v1/logs"), &json_type, logs).await;
+    assert_eq!((otlp.status, otlp.json), (StatusCode::OK, json!({})));
+    let bodies = gateway.journal.bodies("a");
+    assert_eq!(bodies[..4], [r#"{"n": 1}"#, r#"{"n": 2}"#, "one\nevent", r#"{"page":"/home"}"#]);
+    assert!(bodies[4].contains(r#""body":"paid""#), "{}", bodies[4]);
+    let nothing = gateway.call(Method::POST, &path("otlp/v1/logs"), &json_type, "{}").await;
+    assert_eq!(nothing.status, StatusCode::OK, "an exporter that has nothing is answered so");
+    for (what, headers, body) in [
+        ("json", &json_type[..0], "[1, "),
+        ("json", &json_type[..0], "[]"),
+        ("otlp/v1/logs", &json_type[..0], "no protobuf"),
+        ("otlp/v1/logs", &json_type[..], "no json"),
+        ("beacon", &json_type[..0], ""),
+    ] {
+        let answer = gateway.call(Method::POST, &path(what), headers, body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{what} {body}");
+    }
+    let empty = gateway.call(Method::GET, &path("beacon"), &[], "").await;
+    assert_eq!((empty.status, empty.json["reason"].as_str()), (StatusCode::BAD_REQUEST, Some("malformed")));
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_key_makes_one_small_finished_source() {
     let gateway = gateway().await;
     let key = [("idempotency-key", "order-17")];

@@ -32,7 +32,7 @@ async fn a_flood_delays_a_newcomer_by_one_turn_at_most() {
     gateway.admin.until_held("flood", 64 * crate::admit::cost(body.len(), 1) as u64).await;
     let before = gateway.journal.order().len();
     let release = async {
-        gateway.admin.until_held("quiet", crate::admit::cost(2, 1) as u64).await;
+        gateway.admin.until_held("quiet", crate::admit::cost(1, 1) as u64).await;
         assert_eq!(gateway.journal.order().len(), before, "the producer is full");
         gateway.journal.hold(&[]);
     };
