@@ -49,7 +49,7 @@ impl Plan {
         Self { dir, quick: false, sizes, rounds: 3, bytes: 400_000_000, offered, dead: Duration::from_secs(600) }
     }
 
-    /// Under two minutes.
+    /// Short rounds. Many topics (lanes, crowd) still take minutes to be made.
     pub fn quick(dir: PathBuf) -> Self {
         let offered = [Duration::from_secs(4), Duration::from_secs(8)];
         let sizes = SIZES.to_vec();

@@ -16,7 +16,7 @@ use crate::status::{Role, RoleHealth};
 
 /// A reporter silent for longer is forgotten.
 const REPORTER_KEPT_MS: i64 = 3_600_000;
-/// A queue reported longer ago is no longer counted: gateways report every second.
+/// A queue reported longer ago is no longer counted: gateways report one every second while something is queued.
 const QUEUE_FRESH_MS: i64 = 10_000;
 
 /// What is heard now.
@@ -137,7 +137,7 @@ impl Live {
 }
 
 /// How long a role is silent at most while all is well: agents renew their lease every 10 s, gateways report every
-/// second, the journal is asked every 5 s; a leg without records has nothing to report.
+/// ten seconds at least, the journal is asked every 5 s; a leg without records has nothing to report.
 fn usual_silence_ms(role: Role) -> u64 {
     match role {
         Role::Agent => 30_000,

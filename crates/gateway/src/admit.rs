@@ -21,6 +21,10 @@ pub fn cost(body_bytes: usize, records: usize) -> usize {
 /// Checks a batch that came over gRPC.
 pub fn check_batch(config: &StreamConfig, batch: &Batch) -> Result<(), Refusal> {
     let id = &config.spec.id;
+    if batch.has_gaps() {
+        let message = "its records do not join; send what lies between them, or other batches";
+        return Err(Refusal::new(RefusalReason::Malformed, scope(id), message));
+    }
     within(id, "bytes of bodies in the batch", batch.body_bytes(), BATCH_BYTES_MAX)?;
     within(id, "records in the batch", batch.len(), BATCH_RECORDS_MAX)?;
     within(id, "bytes in the longest record", batch.body_bytes_longest(), config.spec.limits.record_bytes_max)
@@ -60,7 +64,9 @@ impl<'a> Gatherer<'a> {
             let message = "there is no record in the body; send at least one";
             Refusal::new(RefusalReason::Malformed, scope(&self.config.spec.id), message)
         };
-        if self.gathered.is_empty() { Err(empty()) } else { Ok(self.gathered) }
+        let mut gathered = self.gathered;
+        gathered.shrink();
+        if gathered.is_empty() { Err(empty()) } else { Ok(gathered) }
     }
 }
 

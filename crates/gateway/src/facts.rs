@@ -91,7 +91,6 @@ impl Told {
     /// What of `flows`, all there are, is to be told now: what has changed or is queued, and of the others those whose
     /// turn it is.
     fn news(&mut self, flows: impl Iterator<Item = (QueueId, FlowReport)>) -> Vec<(QueueId, FlowReport)> {
-        self.turn += 1;
         let is_news = |(queue, flow): &(QueueId, FlowReport)| {
             flow.queue_bytes > 0 || queue % FLOW_TURNS == self.turn % FLOW_TURNS || self.flows.get(queue) != Some(flow)
         };
@@ -106,8 +105,9 @@ impl Told {
         news
     }
 
-    /// Admin has taken these.
+    /// Admin has taken these: the next ones' turn.
     fn note(&mut self, news: Vec<(QueueId, FlowReport)>) {
+        self.turn += 1;
         self.flows.extend(news);
     }
 }
@@ -158,6 +158,7 @@ impl Reporter {
         let flows = directory.values().map(|stream| report(self.budget.held(stream.queue) as u64, stream));
         let news: Vec<(QueueId, FlowReport)> = told.news(flows);
         if news.is_empty() {
+            told.note(news);
             return Ok(());
         }
         let flows: Vec<&FlowReport> = news.iter().map(|(_, flow)| flow).collect();

@@ -8,6 +8,11 @@ pub fn length(parts: &[BatchBuilder]) -> u64 {
     parts.iter().map(BatchBuilder::end).sum()
 }
 
+/// Bytes of all bodies.
+pub fn bytes(parts: &[BatchBuilder]) -> u64 {
+    parts.iter().map(|part| part.body_bytes() as u64).sum()
+}
+
 /// Whether a batch of `bytes` and `records` takes another request. A single request may be larger than a packed batch.
 pub fn fits(bytes: u64, records: u64, more_bytes: u64, more_records: u64) -> bool {
     bytes + more_bytes <= BATCH_BYTES_MAX as u64 && records + more_records <= BATCH_RECORDS_MAX as u64

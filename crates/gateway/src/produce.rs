@@ -1,6 +1,7 @@
 //! The way of one parcel to the journal: build its batch, append it, say how that ended. Nothing is acknowledged before
 //! the journal has said that it is durable.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +94,7 @@ pub async fn fly<P: Produce>(writer: Arc<P>, route: Route, mut parcel: Parcel) -
     let result = match built(&route, &mut parcel) {
         Some(batch) => {
             let late = || Refusal::new(RefusalReason::Unavailable, "journal", "no answer before the batch deadline");
-            let appended = timeout_at(parcel.deadline, append(&writer, &route, &batch)).await;
+            let appended = timeout_at(parcel.deadline, append(&writer, &route, &batch, &mut parcel.durable)).await;
             appended.unwrap_or_else(|_| Err(late()))
         }
         None => Err(nothing()),
@@ -101,24 +102,39 @@ pub async fn fly<P: Produce>(writer: Arc<P>, route: Route, mut parcel: Parcel) -
     Landing { queue: route.queue, producer: route.producer, parcel, result }
 }
 
-/// Appends every part of a batch to its partition, all at a time: durable when all are. If one fails, the whole batch
-/// did; what is durable of it already will be a double of what its next try brings.
-async fn append<P: Produce>(writer: &Arc<P>, route: &Route, batch: &Arc<Batch>) -> Result<Appended, Refusal> {
+/// Appends every part of a batch to its partition, all at a time: the batch is durable when all are, and if one fails, it
+/// has failed. What is `durable` already is not appended again by its next try: a partition that fails for long must not
+/// fill the others with doubles.
+async fn append<P: Produce>(
+    writer: &Arc<P>,
+    route: &Route,
+    batch: &Arc<Batch>,
+    durable: &mut BTreeMap<u32, Appended>,
+) -> Result<Appended, Refusal> {
     let config = &route.stream.config;
     let shares = partitions::spread(config, writer.partitions(config), batch);
     if let [(place, whole)] = shares.as_slice() {
         return writer.append(&route.topic, *place, whole).await;
     }
+    let last = shares.iter().max_by_key(|(_, part)| part.range.end).map(|(place, _)| place.partition);
     let mut appends = JoinSet::new();
-    for (place, part) in shares {
+    for (place, part) in shares.into_iter().filter(|(place, _)| !durable.contains_key(&place.partition)) {
         let (writer, topic) = (Arc::clone(writer), Arc::clone(&route.topic));
-        appends.spawn(async move { (part.range.end, writer.append(&topic, place, &part).await) });
+        appends.spawn(async move { (place.partition, writer.append(&topic, place, &part).await) });
     }
-    let parts = appends.join_all().await.into_iter();
-    let parts: Vec<(u64, Appended)> =
-        parts.map(|(end, appended)| Ok((end, appended?))).collect::<Result<_, Refusal>>()?;
-    let last = parts.into_iter().max_by_key(|(end, _)| *end);
-    last.map(|(_, last)| Appended { is_spread: true, ..last }).ok_or_else(nothing)
+    let mut refused = None;
+    while let Some(answered) = appends.join_next().await {
+        match answered {
+            Ok((partition, Ok(appended))) => drop(durable.insert(partition, appended)),
+            Ok((_, Err(refusal))) => refused = Some(refusal),
+            Err(broken) => std::panic::resume_unwind(broken.into_panic()),
+        }
+    }
+    let last = last.and_then(|partition| durable.get(&partition)).copied();
+    match refused {
+        Some(refusal) => Err(refusal),
+        None => last.map(|last| Appended { is_spread: true, ..last }).ok_or_else(nothing),
+    }
 }
 
 fn nothing() -> Refusal {

@@ -5,7 +5,7 @@
 //! (they have their range, for good) to `Batch` (built once, the same at every try). What has a key, or comes over
 //! gRPC, is a `Batch` from the start.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use stream::wire::Refusal;
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::budget::Permit;
 use crate::key::Key;
 use crate::pack;
+use crate::produce::Appended;
 
 /// What a sender hears when its batch is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Parcel {
     pub riders: Vec<Rider>,
     /// The range of the stream's running source that it was allotted, if it was.
     pub allotted: Option<(SourceId, Range)>,
+    /// Parts of a batch spread by key that are durable already, by partition.
+    pub durable: BTreeMap<u32, Appended>,
     /// Memory it is charged for; see [`crate::admit::cost`].
     pub bytes: usize,
     /// When it is refused if it is not durable by then.
@@ -105,7 +108,15 @@ impl Queue {
     pub fn push(&mut self, cargo: Cargo, rider: Rider, bytes: usize, deadline: Instant) {
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.parcels.push_back(Parcel { seq, cargo, riders: vec![rider], allotted: None, bytes, deadline });
+        self.parcels.push_back(Parcel {
+            seq,
+            cargo,
+            riders: vec![rider],
+            allotted: None,
+            durable: BTreeMap::new(),
+            bytes,
+            deadline,
+        });
     }
 
     /// Puts a parcel that was taken back to where it was.
@@ -123,14 +134,14 @@ impl Queue {
     pub fn take(&mut self) -> Option<Parcel> {
         let mut first = self.parcels.pop_front()?;
         if let Cargo::Parts(parts) = &mut first.cargo {
-            let (mut bytes, mut records) = (pack::length(parts), first.riders.iter().map(|rider| rider.records).sum());
+            let (mut bytes, mut records) = (pack::bytes(parts), first.riders.iter().map(|rider| rider.records).sum());
             while let Some(next) = self.parcels.front_mut() {
                 let Cargo::Parts(more) = &mut next.cargo else { break };
                 let more_records: u64 = next.riders.iter().map(|rider| rider.records).sum();
-                if !pack::fits(bytes, records, pack::length(more), more_records) {
+                if !pack::fits(bytes, records, pack::bytes(more), more_records) {
                     break;
                 }
-                bytes += pack::length(more);
+                bytes += pack::bytes(more);
                 records += more_records;
                 parts.append(more);
                 first.riders.append(&mut next.riders);

@@ -170,10 +170,11 @@ impl Reader {
         if let Some(chunk) = self.chunks.recv().await {
             return chunk;
         }
-        let ended = match self.task.take() {
+        let ended = match &mut self.task {
             Some(task) => task.await,
             None => Ok(()),
         };
+        self.task = None;
         match ended {
             Err(broken) if broken.is_panic() => std::panic::resume_unwind(broken.into_panic()),
             // It ends by itself only when this reader is dropped or the runtime stops.

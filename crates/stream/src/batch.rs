@@ -152,6 +152,11 @@ impl Batch {
         self.len() == 0
     }
 
+    /// Whether its records leave ordinals out between them.
+    pub fn has_gaps(&self) -> bool {
+        !self.columns.skips.is_empty()
+    }
+
     /// Bytes of all bodies: what limits on bytes count.
     pub fn body_bytes(&self) -> usize {
         self.columns.bodies.len()
@@ -184,9 +189,9 @@ impl Batch {
 
     /// What all records together cover.
     pub fn covered(&self) -> Ranges {
-        match self.columns.skips.is_empty() {
-            true => Ranges::from(vec![self.range]),
-            false => self.views().map(|record| record.range).collect(),
+        match self.has_gaps() {
+            false => Ranges::from(vec![self.range]),
+            true => self.views().map(|record| record.range).collect(),
         }
     }
 
@@ -359,6 +364,13 @@ impl BatchBuilder {
         self.body_lengths.push(body.len() as u32);
         self.bodies.extend_from_slice(body);
         self.end = range_end;
+    }
+
+    /// Gives back room for bodies, if more than half of it was not needed.
+    pub fn shrink(&mut self) {
+        if self.bodies.capacity() > 2 * self.bodies.len() {
+            self.bodies = BytesMut::from(&self.bodies[..]);
+        }
     }
 
     /// Moves all ranges, so that the first one begins at `start`.

@@ -42,7 +42,8 @@ pub const CHECKPOINT_UP: Duration = Duration::from_secs(2);
 /// Memory of one leg's range sets; beyond it the partitions ahead pause, nothing is forgotten.
 pub const RANGE_SET_BYTES_MAX: usize = 64 * MIB;
 /// Gaps in one leg's range sets; beyond it the partitions ahead pause. A stream ordered by key has its sources scattered
-/// over its partitions: this bounds what each of its commits and reports carries to some 2 MB.
+/// over its partitions: this keeps what each of its commits and reports carries to some 2 MB, beside gaps that nothing
+/// will ever fill because retention overtook the leg.
 pub const RANGE_SET_GAPS_MAX: usize = 50_000;
 /// How long after its last append a finished source is still remembered by a leg, beside the journal having removed it:
 /// as long as a sender may reasonably try again.

@@ -44,10 +44,12 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Snapshot, 
 pub(super) async fn create(
     connection: &mut SqliteConnection,
     snapshot: &mut Snapshot,
-    spec: StreamSpec,
+    mut spec: StreamSpec,
     now_ms: i64,
 ) -> Result<StreamConfig, StoreError> {
     spec.check()?;
+    // Written down: what a throughput asks for may be another number tomorrow, the topic's partitions may not.
+    spec.partitions = Some(spec.partitions());
     if snapshot.streams.contains_key(&spec.id) {
         return Err(StoreError::Exists(spec.id));
     }
@@ -71,7 +73,7 @@ pub(super) async fn create(
 pub(super) async fn change(
     connection: &mut SqliteConnection,
     snapshot: &mut Snapshot,
-    spec: StreamSpec,
+    mut spec: StreamSpec,
     if_version: Option<u64>,
 ) -> Result<StreamConfig, StoreError> {
     spec.check()?;
@@ -79,6 +81,7 @@ pub(super) async fn change(
     if let Some(read) = if_version.filter(|read| *read != known.version) {
         return Err(StoreError::Version(spec.id, known.version, read));
     }
+    spec.partitions.get_or_insert(known.spec.partitions());
     if known.spec == spec {
         return Ok(known.clone());
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -86,10 +86,13 @@ async fn take<P: Protocol>(
 async fn take_query(
     State(door): State<Door>,
     Path(id): Path<String>,
+    method: Method,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     let taken = match beacon::record_of(query.as_deref().unwrap_or_default()) {
+        // Whoever only asks what would come has sent nothing.
+        _ if method != Method::GET => Err(Refused::MethodNotAllowed),
         Ok(record) => door.take::<Beacon>(&id, &headers, Body::from(record)).await,
         Err(refusal) => Err(refusal.into()),
     };
@@ -144,9 +147,11 @@ impl Door {
         let load = match key {
             None => Load::Gathered(gathered),
             Some((key, birth_minutes)) => {
-                Load::Keyed { key, birth_minutes, body_hash: *blake3::hash(&body).as_bytes(), gathered }
+                Load::Keyed { key, birth_minutes, body_hash: body_hash::<P>(&body), gathered }
             }
         };
+        // The wait may be long, and only the records are charged.
+        drop(body);
         let outcome = self.handle.submit(stream.queue, load, records, permit).await;
         Ok(outcome.await.unwrap_or_else(|_| Err(closing()))?)
     }
@@ -168,6 +173,17 @@ impl Door {
         };
         self.handle.budget.reserve(stream.queue, bytes)
     }
+}
+
+/// What tells a key's request from another one under the same key.
+fn body_hash<P: Protocol>(body: &[u8]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(body);
+    if P::PATH != Lines::PATH {
+        // The same bytes are other records there. Lines were first, and keep the sources that they had.
+        hasher.update(P::PATH.as_bytes());
+    }
+    *hasher.finalize().as_bytes()
 }
 
 /// The one value of a header.

@@ -15,7 +15,7 @@ use crate::produce::{Appended, Produce};
 #[derive(Clone)]
 pub(super) struct FakeJournal {
     state: Arc<Mutex<State>>,
-    /// Answers to topics that contain one of these wait until it is taken away.
+    /// Answers to `topic/partition`s that contain one of these wait until it is taken away.
     held: Arc<watch::Sender<Vec<String>>>,
 }
 
@@ -42,7 +42,7 @@ impl FakeJournal {
         FakeWriter(self.clone())
     }
 
-    /// The next `times` appends to topics that contain `topic` are refused.
+    /// The next `times` appends to `topic/partition`s that contain `topic` are refused.
     pub(super) fn refuse(&self, topic: &str, reason: RefusalReason, times: usize) {
         self.lock().refusing.insert(topic.to_owned(), (reason, times));
     }
@@ -92,30 +92,31 @@ impl State {
         Some(Refusal::new(*reason, "journal", "told to refuse"))
     }
 
-    fn store(&mut self, topic: &str, batch: &Batch) -> Appended {
-        let end = self.ends.entry(topic.to_owned()).or_default();
+    fn store(&mut self, topic: &str, partition: u32, batch: &Batch) -> Appended {
+        let end = self.ends.entry(format!("{topic}/{partition}")).or_default();
         let offset = *end;
         *end += batch.len() as u64;
         self.topics.entry(topic.to_owned()).or_default().push(batch.clone());
-        Appended { partition: 0, offset, offset_end: offset + batch.len() as u64, is_spread: false }
+        Appended { partition, offset, offset_end: offset + batch.len() as u64, is_spread: false }
     }
 }
 
 impl Produce for FakeWriter {
-    fn partitions(&self, _: &StreamConfig) -> u32 {
-        1
+    fn partitions(&self, config: &StreamConfig) -> u32 {
+        config.spec.partitions()
     }
 
-    async fn append(&self, topic: &str, _: Place, batch: &Batch) -> Result<Appended, Refusal> {
+    async fn append(&self, topic: &str, place: Place, batch: &Batch) -> Result<Appended, Refusal> {
         self.0.lock().order.push(topic.to_owned());
+        let named = format!("{topic}/{}", place.partition);
         let mut held = self.0.held.subscribe();
-        let free = |held: &Vec<String>| !held.iter().any(|part| topic.contains(part.as_str()));
+        let free = |held: &Vec<String>| !held.iter().any(|part| named.contains(part.as_str()));
         held.wait_for(free).await.expect("the journal outlives its writers");
         let mut state = self.0.lock();
-        if let Some(refusal) = state.refusal(topic) {
+        if let Some(refusal) = state.refusal(&named) {
             return Err(refusal);
         }
-        let appended = state.store(topic, batch);
+        let appended = state.store(topic, place.partition, batch);
         if state.losing > 0 {
             state.losing -= 1;
             return Err(Refusal::new(RefusalReason::Unavailable, "journal", "the answer was lost"));

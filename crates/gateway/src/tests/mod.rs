@@ -6,6 +6,7 @@ mod admin;
 mod http;
 mod grpc;
 mod isolation;
+mod keyed;
 mod reports;
 mod embedded;
 

@@ -24,14 +24,9 @@ impl Records for Laid {
     }
 
     fn write(&self, out: &mut BatchWriter) {
-        use std::fmt::Write;
-        let mut header = String::with_capacity(stream::provenance::HEADER_BYTES_MAX);
         for View { kind, range, event_time_ms, body } in self.0.views() {
-            header.clear();
-            let il = Header { kind, source: self.0.source, range, lap: 0, event_time_ms };
-            // Writing to a string cannot fail.
-            let _ = write!(header, "{il}");
-            out.push(0, None, Some(body), &[(HEADER_NAME.as_bytes(), header.as_bytes())]);
+            let il = Header { kind, source: self.0.source, range, lap: 0, event_time_ms }.text();
+            out.push(0, None, Some(body), &[(HEADER_NAME.as_bytes(), il.as_bytes())]);
         }
     }
 }
@@ -48,12 +43,14 @@ struct Told {
 /// our header is somebody else's: it is passed over, aloud and counted.
 pub fn entries(topic: &Topic, records: Vec<Record>) -> Vec<Entry> {
     let (mut entries, mut open): (Vec<Entry>, Option<Open>) = (Vec::new(), None);
+    let mut left = records.len();
     for record in records {
+        left -= 1;
         let Some(told) = told(topic, record) else { continue };
         if let Some(full) = open.take_if(|open| !open.takes(&told)) {
             entries.extend(full.close(topic));
         }
-        open.get_or_insert_with(|| Open::begin(&told)).push(&told);
+        open.get_or_insert_with(|| Open::begin(&told, left)).push(&told);
     }
     entries.extend(open.and_then(|open| open.close(topic)));
     entries
@@ -84,10 +81,13 @@ struct Open {
 }
 
 impl Open {
-    fn begin(first: &Told) -> Self {
+    /// An entry that begins with `first`, after which `left` records may follow, as long as it.
+    fn begin(first: &Told, left: usize) -> Self {
         let Header { source, range, .. } = first.header;
         let (offset, append_time_ms) = (first.offset, first.append_time_ms);
-        Self { source, offset, append_time_ms, builder: BatchBuilder::new(range.start) }
+        let records = (left + 1).min(BATCH_RECORDS_MAX);
+        let builder = BatchBuilder::with_room(range.start, records, (records * first.body.len()).min(BATCH_BYTES_MAX));
+        Self { source, offset, append_time_ms, builder }
     }
 
     fn takes(&self, next: &Told) -> bool {

@@ -12,6 +12,7 @@ use stream::facts::{Place, Position};
 use stream::limits;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
 
 /// Chunks that wait for the leg: one at work, one ready.
@@ -94,7 +95,13 @@ async fn follow(
                 continue;
             }
         };
-        if !chunk.entries.is_empty() {
+        if !chunk.entries.is_empty() && !gate.borrow_and_update().lets(place) {
+            // That there is something to read decides who may read.
+            let (start_offset, end_offset) = (chunk.start_offset, chunk.end_offset);
+            let bounds = Chunk { entries: Vec::new(), start_offset, end_offset, ..Chunk::default() };
+            if arrivals.send(Arrival { place, chunk: bounds }).await.is_err() {
+                return;
+            }
             hold(&journal, &topic.key, place, &mut gate, &arrivals).await;
         }
         if arrivals.send(Arrival { place, chunk }).await.is_err() {
@@ -111,13 +118,15 @@ async fn hold(
     gate: &mut watch::Receiver<Gate>,
     arrivals: &mpsc::Sender<Arrival>,
 ) {
+    let mut ask = tokio::time::interval_at(Instant::now() + BOUNDS, BOUNDS);
+    ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !gate.borrow_and_update().lets(place) {
         tokio::select! {
             changed = gate.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return,
             },
-            () = tokio::time::sleep(BOUNDS) => {}
+            _ = ask.tick() => {}
         }
         let bounds = journal.bounds(&[topic.to_owned()]).await.unwrap_or_default();
         for bounds in bounds.into_iter().filter(|bounds| bounds.place == place) {

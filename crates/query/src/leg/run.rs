@@ -63,9 +63,9 @@ struct Progress {
 
 impl Progress {
     /// Up to which append time everything has been read: now, at the end, even of a place that has never held anything;
-    /// nothing is known before the first word.
-    fn read_up_to_ms(&self, now_ms: i64) -> i64 {
-        if self.end.is_some_and(|end| self.offset >= end) { now_ms } else { self.reached_ms }
+    /// none before its first word.
+    fn read_up_to_ms(&self, now_ms: i64) -> Option<i64> {
+        self.end.map(|end| if self.offset >= end { now_ms } else { self.reached_ms })
     }
 }
 
@@ -198,6 +198,7 @@ impl Leg {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
             // What stands there is nobody's record: known to be read, and worth no commit.
             progress.offset = progress.offset.max(chunk.next_offset.unwrap_or(0));
+            self.set_gate();
             return Ok(());
         };
         if first.offset > from {
@@ -309,8 +310,9 @@ impl Leg {
 
     fn set_gate(&self) {
         let now_ms = self.clock.now_ms();
-        let reached = |(place, progress): (&Place, &Progress)| (*place, progress.read_up_to_ms(now_ms));
-        let reached_ms = self.places.iter().map(reached).collect();
+        // A place that has never spoken may belong to a cluster that is away: nobody can wait for it.
+        let reached = |(place, progress): (&Place, &Progress)| Some((*place, progress.read_up_to_ms(now_ms)?));
+        let reached_ms = self.places.iter().filter_map(reached).collect();
         let now = gate(self.taken.bytes(), self.taken.gaps(), &reached_ms);
         let is_news = |open: &mut Gate| std::mem::replace(open, now) != now;
         let is_full = self.taken.bytes() > limits::RANGE_SET_BYTES_MAX;
@@ -323,7 +325,7 @@ impl Leg {
     fn commit(&mut self) -> Result<(), LegError> {
         let starts = self.places.iter().map(|(place, progress)| (*place, progress.start)).collect();
         let now_ms = self.clock.now_ms();
-        let read_up_to = self.places.values().map(|progress| progress.read_up_to_ms(now_ms)).min();
+        let read_up_to = self.places.values().map(|progress| progress.read_up_to_ms(now_ms).unwrap_or(0)).min();
         self.taken.forget(&starts, read_up_to.unwrap_or(0));
         self.set_gate();
         if !self.pending.is_dirty {

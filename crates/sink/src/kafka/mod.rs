@@ -241,10 +241,10 @@ impl Live {
 
     async fn write(&mut self, rows: &LaidRows) -> Result<(), KafkaError> {
         self.rows += rows.len() as u64;
-        let (mut scratch, now_ms) = (String::new(), SystemClock.now_ms());
+        let now_ms = SystemClock.now_ms();
         for row in 0..rows.len() {
-            let mut push = |live: &mut Self| {
-                rows.with(row, now_ms, &mut scratch, |laid| {
+            let push = |live: &mut Self| {
+                rows.with(row, now_ms, |laid| {
                     live.push(Shelf::Rows(rows::partition_of(laid.spread_by(), live.partitions)), laid)
                 })
             };

@@ -94,26 +94,19 @@ impl LaidRows {
         self.origins.is_empty()
     }
 
-    /// Calls `with` with a row's record, for which `scratch` is room; its time is not after `now_ms`.
-    pub fn with<'a, T>(
-        &'a self,
-        row: usize,
-        now_ms: i64,
-        scratch: &'a mut String,
-        with: impl FnOnce(&Laid<'_>) -> T,
-    ) -> T {
-        use std::fmt::Write;
+    /// Calls `with` with a row's record; its time is not after `now_ms`.
+    pub fn with<T>(&self, row: usize, now_ms: i64, with: impl FnOnce(&Laid<'_>) -> T) -> T {
         let Origin { source, range } = self.origins[row];
-        scratch.clear();
-        // Writing to a string cannot fail.
-        let _ = write!(scratch, "{}", Header { kind: Kind::Event, source, range, lap: 0, event_time_ms: None });
-        let il = (HEADER_NAME.as_bytes(), scratch.as_bytes());
-        let of_row = |(name, column): &'a (String, Texts)| Some((name.as_bytes(), column.get(row)?));
+        let text = Header { kind: Kind::Event, source, range, lap: 0, event_time_ms: None }.text();
+        let il = (HEADER_NAME.as_bytes(), text.as_bytes());
+        fn of_row((name, column): &(String, Texts), row: usize) -> Option<(&[u8], &[u8])> {
+            Some((name.as_bytes(), column.get(row)?))
+        }
         let all: Vec<_>;
         let headers = match &self.headers[..] {
             [] => &[il][..],
             columns => {
-                all = std::iter::once(il).chain(columns.iter().filter_map(of_row)).collect();
+                all = std::iter::once(il).chain(columns.iter().filter_map(|one| of_row(one, row))).collect();
                 &all
             }
         };
@@ -300,13 +293,10 @@ mod tests {
 
     /// Keys, values and what they are spread by.
     fn laid(rows: Rows, target: &KafkaTarget) -> Vec<[Option<String>; 3]> {
-        let (laid, mut scratch) = (lay_out(rows, target).unwrap(), String::new());
+        let laid = lay_out(rows, target).unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let mut one = |row| {
-            laid.with(row, 9, &mut scratch, |one| {
-                [one.key, one.value, Some(one.spread_by())].map(|bytes| bytes.map(text))
-            })
-        };
+        let mut one =
+            |row| laid.with(row, 9, |one| [one.key, one.value, Some(one.spread_by())].map(|bytes| bytes.map(text)));
         (0..laid.len()).map(&mut one).collect()
     }
 
@@ -341,9 +331,9 @@ mod tests {
     #[test]
     fn columns_become_headers_unless_they_are_null() {
         let target = KafkaTarget { headers: vec!["user".into()], ..target(None, KafkaFormat::Json) };
-        let (laid, mut scratch) = (lay_out(rows(), &target).unwrap(), String::new());
-        let mut headers = |row| {
-            laid.with(row, 9, &mut scratch, |one| {
+        let laid = lay_out(rows(), &target).unwrap();
+        let headers = |row| {
+            laid.with(row, 9, |one| {
                 let rest = one.headers[1..].iter().map(|(name, value)| [name.to_vec(), value.to_vec()]);
                 (rest.collect::<Vec<_>>(), one.value.map(<[u8]>::to_vec))
             })

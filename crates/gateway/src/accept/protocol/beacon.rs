@@ -54,7 +54,10 @@ pub fn allow(headers: &HeaderMap, mut response: Response) -> Response {
     let allowed = response.headers_mut();
     allowed.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     allowed.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    allowed.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type, content-encoding"));
+    allowed.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("content-type, content-encoding, idempotency-key, idempotency-time"),
+    );
     allowed.insert(header::VARY, HeaderValue::from_static("origin"));
     response
 }

@@ -1,6 +1,7 @@
 //! OpenTelemetry logs over HTTP, as protobuf or JSON: an exporter whose endpoint is `/v1/streams/{id}/otlp` sends to
-//! `/v1/streams/{id}/otlp/v1/logs`. Each log record is one record: a JSON object with its time, severity, body, attributes,
-//! and those of its resource and scope; its event time is the time that it states, or else the one of its observation.
+//! `/v1/streams/{id}/otlp/v1/logs`. Each log record is one record: a JSON object with all that it says, and what its
+//! resource and scope say; its event time is the time that it states, or else the one of its observation. A record covers
+//! one ordinal of its request's source, so that its identity does not hang on how it is written as JSON.
 //! Specification: https://opentelemetry.io/docs/specs/otlp/#otlphttp
 
 use axum::http::{HeaderMap, header};
@@ -21,6 +22,8 @@ const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/x-protobuf";
 /// How deep values may lie within one another: what is deeper becomes a text that says so.
 const DEPTH_MAX: usize = 32;
+/// Messages (records, attributes, values) of one request: what is decoded takes up to 200 bytes each, however short it is.
+const MESSAGES_MAX: usize = 100_000;
 
 /// See the file's header.
 pub struct Otlp;
@@ -32,6 +35,12 @@ impl Protocol for Otlp {
 
     fn gather(headers: &HeaderMap, body: &Bytes, records: &mut Gatherer<'_>) -> Result<(), Refusal> {
         let malformed = |cause: String| Refusal::new(RefusalReason::Malformed, "request", cause);
+        let messages = if is_json(headers) { memchr::memchr_iter(b'{', body).count() } else { messages(body) };
+        if messages > MESSAGES_MAX {
+            let cause =
+                format!("more than {MESSAGES_MAX} records, attributes and values in the body; send less at a time");
+            return Err(Refusal::new(RefusalReason::TooLarge, "request", cause));
+        }
         let request = match is_json(headers) {
             true => serde_json::from_slice(body).map_err(|error| malformed(format!("no OTLP logs as JSON: {error}"))),
             false => ExportLogsServiceRequest::decode(body.as_ref()).map_err(|error| {
@@ -43,13 +52,11 @@ impl Protocol for Otlp {
             let resource = object(of_resource.resource.unwrap_or_default().attributes, DEPTH_MAX);
             for of_scope in of_resource.scope_logs {
                 let scope = of_scope.scope.unwrap_or_default();
-                let scope = json!({"name": scope.name, "version": scope.version});
+                let attributes = object(scope.attributes, DEPTH_MAX);
+                let scope = json!({"name": scope.name, "version": scope.version, "attributes": attributes});
                 for log in of_scope.log_records {
-                    let event_time_ms = event_time_ms(&log);
-                    let text = record(log, &resource, &scope).to_string();
-                    // The body has no place for it, so its range is as long as its own text.
-                    end += text.len() as u64 + 1;
-                    records.push(end, event_time_ms, text.as_bytes())?;
+                    end += 1;
+                    records.push(end, event_time_ms(&log), record(log, &resource, &scope).to_string().as_bytes())?;
                 }
             }
         }
@@ -70,6 +77,70 @@ fn is_json(headers: &HeaderMap) -> bool {
     stated.split(';').next().is_some_and(|stated| stated.trim().eq_ignore_ascii_case(JSON))
 }
 
+/// The messages that decoding `body` would make, counted without making them, and not beyond the bound: message by message
+/// from the outermost in, by the fields that hold messages. What is no protobuf ends the count; decoding says so.
+fn messages(body: &[u8]) -> usize {
+    use prost::encoding::{WireType, decode_key, decode_varint, skip_field};
+    let (mut open, mut count) = (vec![(Holder::Request, body)], 0);
+    while let Some((holder, mut bytes)) = open.pop() {
+        count += 1;
+        while !bytes.is_empty() && count + open.len() <= MESSAGES_MAX {
+            let Ok((field, wire_type)) = decode_key(&mut bytes) else { return count };
+            match (holder.holds(field), wire_type) {
+                (Some(held), WireType::LengthDelimited) => {
+                    let length = decode_varint(&mut bytes).ok().and_then(|length| usize::try_from(length).ok());
+                    let Some((inner, rest)) = length.and_then(|length| bytes.split_at_checked(length)) else {
+                        return count;
+                    };
+                    open.push((held, inner));
+                    bytes = rest;
+                }
+                _ => {
+                    if skip_field(wire_type, field, &mut bytes, Default::default()).is_err() {
+                        return count;
+                    }
+                }
+            }
+        }
+        if count + open.len() > MESSAGES_MAX {
+            return count + open.len();
+        }
+    }
+    count
+}
+
+/// A message that holds others, as `opentelemetry/proto/logs/v1` and `common/v1` number their fields.
+#[derive(Clone, Copy)]
+enum Holder {
+    Request,
+    ResourceLogs,
+    ScopeLogs,
+    LogRecord,
+    Resource,
+    Scope,
+    KeyValue,
+    AnyValue,
+    Array,
+    Map,
+}
+
+impl Holder {
+    fn holds(self, field: u32) -> Option<Holder> {
+        match (self, field) {
+            (Self::Request, 1) => Some(Self::ResourceLogs),
+            (Self::ResourceLogs, 1) => Some(Self::Resource),
+            (Self::ResourceLogs, 2) => Some(Self::ScopeLogs),
+            (Self::ScopeLogs, 1) => Some(Self::Scope),
+            (Self::ScopeLogs, 2) => Some(Self::LogRecord),
+            (Self::LogRecord, 5) | (Self::KeyValue, 2) | (Self::Array, 1) => Some(Self::AnyValue),
+            (Self::LogRecord, 6) | (Self::Resource, 1) | (Self::Scope, 3) | (Self::Map, 1) => Some(Self::KeyValue),
+            (Self::AnyValue, 5) => Some(Self::Array),
+            (Self::AnyValue, 6) => Some(Self::Map),
+            _ => None,
+        }
+    }
+}
+
 fn event_time_ms(log: &LogRecord) -> Option<i64> {
     let nanos = if log.time_unix_nano > 0 { log.time_unix_nano } else { log.observed_time_unix_nano };
     (nanos > 0).then_some((nanos / 1_000_000) as i64)
@@ -83,6 +154,9 @@ fn record(log: LogRecord, resource: &Value, scope: &Value) -> Value {
         "severity_text": log.severity_text,
         "body": log.body.map_or(Value::Null, |body| value(body, DEPTH_MAX)),
         "attributes": object(log.attributes, DEPTH_MAX),
+        "dropped_attributes_count": log.dropped_attributes_count,
+        "event_name": log.event_name,
+        "flags": log.flags,
         "resource": resource,
         "scope": scope,
     });
@@ -149,10 +223,27 @@ mod tests {
         assert_eq!(first["body"], "paid");
         assert_eq!(first["attributes"], json!({"n": 7, "list": [true]}));
         assert_eq!(first["resource"], json!({"service.name": "shop"}));
-        assert_eq!(first["scope"]["name"], "checkout");
+        assert_eq!(first["scope"], json!({"name": "checkout", "version": "2", "attributes": {}}));
         assert_eq!(first["trace_id"], "0102030405060708090a0b0c0d0e0f10");
         let times: Vec<_> = json.views().map(|record| record.event_time_ms).collect();
         assert_eq!(times, [Some(1_795_420_800_123), Some(1_795_420_800_456)]);
+    }
+
+    #[test]
+    fn a_body_of_too_many_messages_is_refused_before_it_is_decoded() {
+        assert_eq!(messages(&request().encode_to_vec()), 18);
+        let logs = |count: usize| {
+            let mut request = request();
+            request.resource_logs[0].scope_logs[0].log_records = vec![LogRecord::default(); count];
+            request
+        };
+        let reason = |headers: &HeaderMap, body: &[u8]| gathered_with::<Otlp>(headers, body).unwrap_err();
+        let refused = reason(&HeaderMap::new(), &logs(MESSAGES_MAX).encode_to_vec());
+        assert!(refused.reason == RefusalReason::TooLarge && refused.message.contains("100000"), "{refused}");
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, JSON.parse().unwrap());
+        assert_eq!(reason(&headers, &vec![b'{'; MESSAGES_MAX + 1]).reason, RefusalReason::TooLarge);
+        assert_eq!(reason(&HeaderMap::new(), &logs(10_001).encode_to_vec()).reason, RefusalReason::TooLarge);
     }
 
     #[test]

@@ -286,7 +286,31 @@ fn a_place_that_has_never_held_anything_is_read_up_to_now() {
     let unheard = Progress::default();
     let empty = Progress { end: Some(0), ..Progress::default() };
     let behind = Progress { offset: 3, end: Some(4), reached_ms: 7, ..Progress::default() };
-    assert_eq!([unheard, empty, behind].map(|progress| progress.read_up_to_ms(100)), [0, 100, 7]);
+    assert_eq!([unheard, empty, behind].map(|progress| progress.read_up_to_ms(100)), [None, Some(100), Some(7)]);
+}
+
+#[test]
+fn scattered_ranges_hold_who_is_ahead_but_nobody_waits_for_a_place_that_never_spoke() {
+    let (disk, mailbox) = (SimDisk::new(), Mailbox::new(&key()));
+    let mut leg = leg(&disk, &mailbox).unwrap();
+    let [there, away] = [Place { cluster: 0, partition: 1 }, Place { cluster: 1, partition: 0 }];
+    leg.places.extend([there, away].map(|place| (place, Progress::default())));
+    let gate = leg.gate();
+    let (mut offset, mut from) = (0, 0);
+    while leg.taken.gaps() <= limits::RANGE_SET_GAPS_MAX {
+        assert_eq!(*gate.borrow(), Gate::All);
+        let half = batch(1, from, from + 1_000).part(|one| (one.range.start / 10 % 2) as u32).remove(&0).unwrap();
+        let entry = Entry { offset, append_time_ms: 9_000_000, batch: half };
+        (offset, from) = (entry.end_offset(), from + 1_000);
+        let chunk = Chunk { end_offset: offset + 1, entries: vec![entry], ..Chunk::default() };
+        leg.take(Arrival { place: HERE, chunk }).unwrap();
+    }
+    assert_eq!(*gate.borrow(), Gate::All, "nobody else has spoken");
+    let bounds = |end_offset| Chunk { end_offset, ..Chunk::default() };
+    leg.take(Arrival { place: there, chunk: bounds(0) }).unwrap();
+    assert_eq!(*gate.borrow(), Gate::Only(HERE), "the other is at its end");
+    leg.take(Arrival { place: there, chunk: bounds(5) }).unwrap();
+    assert_eq!(*gate.borrow(), Gate::Only(there), "it has something, and is further behind");
 }
 
 #[test]
