@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -71,18 +71,19 @@ impl Deployment {
             .spawn()
             .context("starting isolane up")?;
         self.child = Some(child);
-        poll::until("the deployment answers", START, || self.answers())
+        poll::until("the deployment answers", START, || self.answers())?
     }
 
-    fn answers(&mut self) -> Result<Option<()>> {
+    /// Whether it answers; that it has ended is an answer too.
+    fn answers(&mut self) -> Result<Option<Result<()>>> {
         if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
             self.child = None;
-            bail!("isolane up ended with {status}: {}", self.output_tail());
+            return Ok(Some(Err(anyhow!("isolane up ended with {status}: {}", self.output_tail()))));
         }
         for address in [self.ui, self.http] {
             ensure!(Client::new(address).get("/health")?.status == 200, "{address} is not healthy");
         }
-        Ok(Some(()))
+        Ok(Some(Ok(())))
     }
 
     /// Process id of the supervisor.
