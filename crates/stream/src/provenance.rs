@@ -34,6 +34,7 @@ pub const EVENT_TIME_MS_MAX: i64 = 9_999_999_999_999;
 /// Room for a header's text even if a part of it is beyond its bound.
 const TEXT_BYTES: usize = 80;
 const BIRTH_DIGITS: usize = 7;
+const SOURCE_DIGITS: usize = 24;
 const BIRTH_MASK: u32 = (1 << (4 * BIRTH_DIGITS)) - 1;
 
 /// Something replayable that one collector reads for one stream. Its first 28 bits are its birth in minutes since
@@ -267,29 +268,30 @@ impl FromStr for Header {
             return Err(bad("must be 1 to 64 ASCII characters"));
         }
         let kind = Kind::from_letter(text.as_bytes()[0]).ok_or_else(|| bad("unknown kind"))?;
-        let mut parts = text[1..].split('.');
-        let mut next = |what| parts.next().ok_or_else(|| bad(what));
-        let source = next("no source")?.parse()?;
-        let start = hex(next("no start")?).filter(|start| *start < ORDINAL_MAX).ok_or_else(|| bad("bad start"))?;
-        let length = hex(next("no length")?).filter(|n| *n <= u64::from(u32::MAX)).ok_or_else(|| bad("bad length"))?;
-        let lap = hex(next("no lap")?).and_then(|lap| u8::try_from(lap).ok()).filter(|lap| *lap <= LAP_MAX);
-        let lap = lap.ok_or_else(|| bad("bad lap"))?;
-        let event_time_ms = match parts.next() {
-            None => None,
-            Some(text) => Some(event_time(text).ok_or_else(|| bad("bad event time"))?),
+        let (source, rest) = text[1..].split_at_checked(SOURCE_DIGITS).ok_or_else(|| bad("no source"))?;
+        let source = source.parse()?;
+        let mut rest = rest.as_bytes();
+        let mut number = |what, max| next_hex(&mut rest).filter(|number| *number <= max).ok_or_else(|| bad(what));
+        let start = number("bad start", ORDINAL_MAX - 1)?;
+        let length = number("bad length", u64::from(u32::MAX))?;
+        let lap = number("bad lap", u64::from(LAP_MAX))? as u8;
+        let event_time_ms = match rest {
+            [] => None,
+            [b'.', time @ ..] => Some(event_time(time).ok_or_else(|| bad("bad event time"))?),
+            _ => return Err(bad("too many parts")),
         };
-        match parts.next() {
-            Some(_) => Err(bad("too many parts")),
-            None => Ok(Self { kind, source, range: Range::new(start, start + length), lap, event_time_ms }),
-        }
+        Ok(Self { kind, source, range: Range::new(start, start + length), lap, event_time_ms })
     }
 }
 
-/// A number without sign or leading blanks.
-fn hex(text: &str) -> Option<u64> {
-    let is_one = (1..=16).contains(&text.len());
-    let add = |number: u64, byte| Some(number << 4 | u64::from(digit(byte)?));
-    is_one.then(|| text.bytes().try_fold(0, add)).flatten()
+/// The number behind the dot that `rest` begins with, and `rest` behind it. Without sign or blanks.
+fn next_hex(rest: &mut &[u8]) -> Option<u64> {
+    let [b'.', text @ ..] = *rest else { return None };
+    let length = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
+    let (digits, behind) = text.split_at(length);
+    *rest = behind;
+    let add = |number: u64, byte: &u8| Some(number << 4 | u64::from(digit(*byte)?));
+    (1..=16).contains(&length).then(|| digits.iter().try_fold(0, add)).flatten()
 }
 
 fn digit(byte: u8) -> Option<u8> {
@@ -302,10 +304,10 @@ fn digit(byte: u8) -> Option<u8> {
 }
 
 /// A decimal number with an optional '-', within the bounds of event times.
-fn event_time(text: &str) -> Option<i64> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    plain.then(|| text.parse().ok()).flatten().filter(|ms: &i64| ms.abs() <= EVENT_TIME_MS_MAX)
+fn event_time(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    plain.then(|| str::from_utf8(text).ok()?.parse().ok()).flatten().filter(|ms: &i64| ms.abs() <= EVENT_TIME_MS_MAX)
 }
 
 #[cfg(test)]
@@ -333,6 +335,10 @@ mod tests {
             "e01a2b3c4d5e6f708192a3b4c.1.2.0.1.1",
             "e01a2b3c4d5e6f708192a3b4c.1.2.10",
             "e01a2b3c4d5e6f708192a3b4c.1.2.0.1f",
+            "e01a2b3c4d5e6f708192a3b4c1.2.0.1",
+            "e01a2b3c4d5e6f708192a3b4c..2.0",
+            "e01a2b3c4d5e6f708192a3b4c.1.2.0.",
+            "e01a2b3c4d5e6f708192a3b4c.10000000000000001.2.0",
         ] {
             assert!(bad.parse::<Header>().is_err(), "{bad:?} was taken");
         }

@@ -75,5 +75,5 @@ fn chunk(topic: &Topic, log: &mut u64, fetched: Fetched, fetcher: &mut Fetcher) 
         fetcher.seek(start_offset);
         return bounds;
     }
-    Chunk { entries: records::entries(topic, records), next_offset: Some(next_offset.max(0) as u64), ..bounds }
+    Chunk { entries: records::entries(topic, &records), next_offset: Some(next_offset.max(0) as u64), ..bounds }
 }

@@ -1,6 +1,5 @@
 //! Batches as Kafka's records, and records as batches again.
 
-use bytes::Bytes;
 use kafka::batch::{BatchWriter, Record};
 use kafka::produce::Records;
 use stream::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
@@ -32,16 +31,16 @@ impl Records for Laid {
 }
 
 /// What a record of ours says.
-struct Told {
+struct Told<'a> {
     header: Header,
     offset: u64,
     append_time_ms: i64,
-    body: Bytes,
+    body: &'a [u8],
 }
 
 /// Records as entries: neighbours of one source whose offsets join and whose ranges go up are one batch. A record without
 /// our header is somebody else's: it is passed over, aloud and counted.
-pub fn entries(topic: &Topic, records: Vec<Record>) -> Vec<Entry> {
+pub fn entries(topic: &Topic, records: &[Record]) -> Vec<Entry> {
     let (mut entries, mut open): (Vec<Entry>, Option<Open>) = (Vec::new(), None);
     let mut left = records.len();
     for record in records {
@@ -56,7 +55,7 @@ pub fn entries(topic: &Topic, records: Vec<Record>) -> Vec<Entry> {
     entries
 }
 
-fn told(topic: &Topic, record: Record) -> Option<Told> {
+fn told<'a>(topic: &Topic, record: &'a Record) -> Option<Told<'a>> {
     let text = record.header(HEADER_NAME).and_then(|value| std::str::from_utf8(value).ok());
     let header = text.map(str::parse::<Header>);
     let header = match header {
@@ -68,7 +67,7 @@ fn told(topic: &Topic, record: Record) -> Option<Told> {
             return None;
         }
     };
-    let body = record.value.unwrap_or_default();
+    let body = record.value.as_deref().unwrap_or_default();
     Some(Told { header, offset: record.offset as u64, append_time_ms: record.time_ms, body })
 }
 
@@ -82,7 +81,7 @@ struct Open {
 
 impl Open {
     /// An entry that begins with `first`, after which `left` records may follow, as long as it.
-    fn begin(first: &Told, left: usize) -> Self {
+    fn begin(first: &Told<'_>, left: usize) -> Self {
         let Header { source, range, .. } = first.header;
         let (offset, append_time_ms) = (first.offset, first.append_time_ms);
         let records = (left + 1).min(BATCH_RECORDS_MAX);
@@ -90,7 +89,7 @@ impl Open {
         Self { source, offset, append_time_ms, builder }
     }
 
-    fn takes(&self, next: &Told) -> bool {
+    fn takes(&self, next: &Told<'_>) -> bool {
         next.header.source == self.source
             && next.header.range.start >= self.builder.end()
             && next.offset == self.offset + self.builder.len() as u64
@@ -99,10 +98,10 @@ impl Open {
             && self.builder.body_bytes() < BATCH_BYTES_MAX
     }
 
-    fn push(&mut self, told: &Told) {
+    fn push(&mut self, told: &Told<'_>) {
         let Header { kind, range, event_time_ms, .. } = told.header;
         self.builder.skip_to(range.start);
-        self.builder.push(kind, range.end, event_time_ms, &told.body);
+        self.builder.push(kind, range.end, event_time_ms, told.body);
     }
 
     fn close(mut self, topic: &Topic) -> Option<Entry> {
@@ -134,7 +133,7 @@ mod tests {
         writer.push(0, None, Some(b"stranger"), &[]);
         Laid(other.clone()).write(&mut writer);
         let records = read_batches(writer.finish(None)).unwrap().remove(0).records;
-        let entries = entries(&topic, records);
+        let entries = entries(&topic, &records);
         let offsets: Vec<u64> = entries.iter().map(|entry| entry.offset).collect();
         assert_eq!(offsets, [0, 7], "neighbours are one entry, a stranger parts them");
         let all = |batches: &[&Batch]| batches.iter().flat_map(|batch| batch.records()).collect::<Vec<_>>();
@@ -152,7 +151,7 @@ mod tests {
         let mut writer = BatchWriter::new(0, 0);
         [&part, &part].into_iter().for_each(|batch| Laid(batch.clone()).write(&mut writer));
         let records = read_batches(writer.finish(None)).unwrap().remove(0).records;
-        let entries = entries(&topic, records);
+        let entries = entries(&topic, &records);
         assert_eq!(entries.iter().map(|entry| &entry.batch).collect::<Vec<_>>(), [&part, &part]);
         assert_eq!(part.covered().as_slice().len(), 3);
     }

@@ -6,7 +6,7 @@ use sink::{Origin, Rows, Seen, SetApart};
 use stream::facts::Place;
 use stream::fate::{Fate, FateCounts};
 use stream::provenance::LAP_MAX;
-use stream::{Header, Kind, Record};
+use stream::{Header, Kind, View};
 
 use super::dedup::{Taken, Verdict, is_doubtful};
 use crate::sql::{InputRow, LegPlan, Output, RowFate};
@@ -38,17 +38,17 @@ pub struct Converted {
     pub appended: Vec<(i64, u64)>,
 }
 
-/// A record that the leg takes.
-struct Fresh {
+/// A record that the leg takes, where it lies.
+struct Fresh<'a> {
     header: Header,
     append_time_ms: i64,
-    body: Bytes,
+    body: &'a [u8],
 }
 
-impl Fresh {
+impl Fresh<'_> {
     fn set_apart(self, cause: impl Into<String>) -> SetApart {
         let Self { header, append_time_ms, body } = self;
-        SetApart { header, cause: cause.into(), append_time_ms, body }
+        SetApart { header, cause: cause.into(), append_time_ms, body: Bytes::copy_from_slice(body) }
     }
 }
 
@@ -69,14 +69,14 @@ pub fn convert(plan: &dyn Convert, taken: &mut Taken, place: Place, entries: &[E
 
 /// Converts what was set apart before once more. What the leg could not tell apart from a double then, it cannot now
 /// either: it is set apart again.
-pub fn convert_again(plan: &dyn Convert, records: Vec<SetApart>) -> Converted {
+pub fn convert_again(plan: &dyn Convert, records: &[SetApart]) -> Converted {
     let fates = FateCounts { replayed: records.len() as u64, ..FateCounts::default() };
     let mut done = Converted { fates, ..Converted::default() };
     let mut fresh = Vec::with_capacity(records.len());
-    for SetApart { mut header, cause, append_time_ms, body } in records {
-        header.lap = header.lap.saturating_add(1).min(LAP_MAX);
-        let record = Fresh { header, append_time_ms, body };
-        if is_doubtful(&cause) {
+    for SetApart { header, cause, append_time_ms, body } in records {
+        let header = Header { lap: header.lap.saturating_add(1).min(LAP_MAX), ..*header };
+        let record = Fresh { header, append_time_ms: *append_time_ms, body };
+        if is_doubtful(cause) {
             done.fates.count(Fate::Quarantined);
             done.apart.push(record.set_apart(cause));
         } else {
@@ -89,11 +89,11 @@ pub fn convert_again(plan: &dyn Convert, records: Vec<SetApart>) -> Converted {
     done
 }
 
-fn judge(taken: &mut Taken, place: Place, entry: &Entry, fresh: &mut Vec<Fresh>, done: &mut Converted) {
+fn judge<'a>(taken: &mut Taken, place: Place, entry: &'a Entry, fresh: &mut Vec<Fresh<'a>>, done: &mut Converted) {
     let Entry { append_time_ms, ref batch, .. } = *entry;
     let seen = Seen { place, offset: entry.end_offset().saturating_sub(1), append_time_ms };
-    for (record, verdict) in batch.records().zip(taken.take(batch, seen)) {
-        let Record { kind, range, event_time_ms, body } = record;
+    for (record, verdict) in batch.views().zip(taken.take(batch, seen)) {
+        let View { kind, range, event_time_ms, body } = record;
         let header = Header { kind, source: batch.source, range, lap: 0, event_time_ms };
         let record = Fresh { header, append_time_ms, body };
         match verdict {
@@ -109,10 +109,10 @@ fn judge(taken: &mut Taken, place: Place, entry: &Entry, fresh: &mut Vec<Fresh>,
     }
 }
 
-fn select(plan: &dyn Convert, fresh: Vec<Fresh>, done: &mut Converted) {
+fn select(plan: &dyn Convert, fresh: Vec<Fresh<'_>>, done: &mut Converted) {
     let inputs: Vec<InputRow<'_>> = fresh
         .iter()
-        .map(|record| InputRow { body: &record.body, header: &record.header, append_time_ms: record.append_time_ms })
+        .map(|record| InputRow { body: record.body, header: &record.header, append_time_ms: record.append_time_ms })
         .collect();
     let Output { batch, origin, event_times_ms, fates } = plan.convert(&inputs);
     let of = |row: &u32| &fresh[*row as usize];

@@ -248,7 +248,7 @@ impl Leg {
         self.replay.next = next;
         self.pending.is_dirty = true;
         let plan = Fitted { plan: self.plan.as_ref(), sink: self.sink.as_ref() };
-        let converted = convert_again(&plan, records);
+        let converted = convert_again(&plan, &records);
         self.write(converted)
     }
 

@@ -109,8 +109,9 @@ pub fn read<'a>(array: &'a ArrayRef, ty: &SqlType, row: usize) -> Datum<'a> {
     }
 }
 
-/// The column of that type with these values; a value of another type counts as NULL, which the binder keeps away.
-pub fn column<'a>(ty: &SqlType, values: impl ExactSizeIterator<Item = Datum<'a>>) -> ArrayRef {
+/// The column of that type with these values, with room for so many bytes of text; a value of another type counts as NULL,
+/// which the binder keeps away.
+pub fn column<'a>(ty: &SqlType, values: impl ExactSizeIterator<Item = Datum<'a>>, text_bytes: usize) -> ArrayRef {
     let rows = values.len();
     match ty {
         SqlType::Null | SqlType::Row(_) => {
@@ -118,7 +119,7 @@ pub fn column<'a>(ty: &SqlType, values: impl ExactSizeIterator<Item = Datum<'a>>
             new_null_array(&ty.arrow(), rows)
         }
         SqlType::Char(_) | SqlType::Varchar(_) => {
-            let mut builder = StringBuilder::with_capacity(rows, rows * 16);
+            let mut builder = StringBuilder::with_capacity(rows, text_bytes);
             values.for_each(|value| match value {
                 Datum::Text(text) => builder.append_value(text),
                 _ => builder.append_null(),
@@ -126,7 +127,7 @@ pub fn column<'a>(ty: &SqlType, values: impl ExactSizeIterator<Item = Datum<'a>>
             Arc::new(builder.finish())
         }
         SqlType::Bytes => {
-            let mut builder = BinaryBuilder::with_capacity(rows, rows * 16);
+            let mut builder = BinaryBuilder::with_capacity(rows, text_bytes);
             values.for_each(|value| match value {
                 Datum::Bytes(bytes) => builder.append_value(bytes),
                 _ => builder.append_null(),
@@ -215,7 +216,7 @@ mod tests {
             (SqlType::Bytes, Datum::Bytes(Cow::Borrowed(b"\xff"))),
         ];
         for (ty, value) in cases {
-            let array = column(&ty, [value.clone(), Datum::Null].into_iter());
+            let array = column(&ty, [value.clone(), Datum::Null].into_iter(), 0);
             assert_eq!(array.data_type(), &ty.arrow(), "{ty}");
             assert_eq!([read(&array, &ty, 0), read(&array, &ty, 1)], [value, Datum::Null], "{ty}");
         }

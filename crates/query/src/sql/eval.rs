@@ -59,9 +59,12 @@ impl Rows<'_> {
                 Datum::Null
             })
         });
-        datum::column(ty, values)
+        datum::column(ty, values, live.len() * TEXT_BYTES)
     }
 }
+
+/// Room for a text that a function makes, until it is known.
+const TEXT_BYTES: usize = 16;
 
 /// Keeps texts from growing without bound, whatever the SQL makes of a record.
 fn bounded(value: Datum<'_>) -> Outcome<'_> {
@@ -94,7 +97,9 @@ impl<'a> Evaluation<'a> {
         match &expr.kind {
             Kind::Slot(slot) => self.columns[*slot].clone(),
             Kind::Row { present, fields } => self.row(&expr.ty, *present, fields, active),
-            Kind::Literal(value) => datum::column(&expr.ty, (0..active.len()).map(|_| value.clone())),
+            Kind::Literal(value) => {
+                datum::column(&expr.ty, (0..active.len()).map(|_| value.clone()), active.len() * TEXT_BYTES)
+            }
             Kind::Cast { input, safe } => {
                 let array = self.eval(input, active);
                 cast::cast(&array, &input.ty, &expr.ty, *safe, &mut self.rows(active))

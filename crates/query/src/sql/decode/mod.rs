@@ -117,9 +117,11 @@ pub fn decode(layout: &Layout, rows: &[InputRow<'_>]) -> Decoded {
             }
         }
     }
+    // Room for texts: what there is, shared out. A column that has to grow copies.
+    let text_bytes = rows.iter().map(|row| row.body.len()).sum::<usize>() / width;
     let column = |(slot, ty): (usize, &SqlType)| {
         let values = (0..origin.len()).map(|row| std::mem::replace(&mut cells[row * width + slot], Datum::Null));
-        datum::column(ty, values)
+        datum::column(ty, values, text_bytes)
     };
     Decoded { columns: layout.slots.iter().enumerate().map(column).collect(), origin, failed }
 }
