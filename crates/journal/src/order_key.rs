@@ -132,6 +132,7 @@ impl Visitor<'_> for Scalar {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_field_is_found_wherever_it_stands() {
@@ -150,6 +151,18 @@ mod tests {
         assert_eq!(of(r#"{"user": true}"#), Some(hash(b"true")));
         for none in ["", "[]", "17", "{", r#"{"user": null}"#, r#"{"user": [1]}"#, r#"{"users": "anna"}"#, "\u{0}"] {
             assert_eq!(of(none), None, "{none}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_is_found_in_anything_or_not(
+            noise in proptest::collection::vec(any::<u8>(), 0..100), json in r#"[\[\]{}",:0-9user \\]{0,40}"#, value in "\\PC{0,20}",
+        ) {
+            let key = OrderKey::Json { field: "user".to_owned() };
+            let _found = (hash_of(&key, &noise), hash_of(&key, json.as_bytes()));
+            let body = serde_json::json!({"a": [value.clone()], "user": value.clone()}).to_string();
+            prop_assert_eq!(hash_of(&key, body.as_bytes()), Some(hash(value.as_bytes())));
         }
     }
 

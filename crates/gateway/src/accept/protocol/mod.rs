@@ -43,3 +43,58 @@ pub trait Protocol: Send + Sync + 'static {
 fn nothing() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header;
+    use proptest::prelude::*;
+
+    use super::array::Array;
+    use super::beacon::Beacon;
+    use super::lines::Lines;
+    use super::otlp::{Otlp, tests::request};
+    use super::*;
+    use crate::admit::tests::gathered_with;
+    use prost::Message;
+
+    /// Whatever a body is, it is refused, or its records join from 0 on.
+    fn takes_or_refuses<P: Protocol>(headers: &HeaderMap, body: &[u8]) -> Result<(), TestCaseError> {
+        if let Ok(batch) = gathered_with::<P>(headers, body) {
+            prop_assert!(batch.range.start == 0 && !batch.has_gaps());
+            prop_assert!(batch.views().all(|record| !record.range.is_empty()));
+            if P::PATH != Otlp::PATH {
+                prop_assert_eq!(batch.range.end, body.len() as u64);
+            }
+        }
+        Ok(())
+    }
+
+    fn all(body: &[u8]) -> Result<(), TestCaseError> {
+        let mut headers = HeaderMap::new();
+        takes_or_refuses::<Lines>(&headers, body)?;
+        takes_or_refuses::<Array>(&headers, body)?;
+        takes_or_refuses::<Beacon>(&headers, body)?;
+        takes_or_refuses::<Otlp>(&headers, body)?;
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        takes_or_refuses::<Otlp>(&headers, body)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_taken_or_refused(
+            noise in proptest::collection::vec(any::<u8>(), 0..200),
+            json in r#"[\[\]{}",:0-9a-z \\\n]{0,60}"#,
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6), cut in any::<prop::sample::Index>(),
+        ) {
+            all(&noise)?;
+            all(json.as_bytes())?;
+            for mut body in [request().encode_to_vec(), serde_json::to_vec(&request()).unwrap()] {
+                let length = body.len();
+                damage.iter().for_each(|(at, byte)| body[at.index(length)] = *byte);
+                all(&body)?;
+                body.truncate(cut.index(length) + 1);
+                all(&body)?;
+            }
+        }
+    }
+}

@@ -194,11 +194,11 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::admit::tests::gathered_with;
 
-    fn request() -> ExportLogsServiceRequest {
+    pub(in crate::accept::protocol) fn request() -> ExportLogsServiceRequest {
         let text = r#"{"resourceLogs": [{
             "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]},
             "scopeLogs": [{"scope": {"name": "checkout", "version": "2"}, "logRecords": [
