@@ -64,7 +64,7 @@ fn free() -> std::io::Result<TcpListener> {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let outgoing = range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(OUTGOING_DEFAULT);
     let lowest = outgoing.saturating_sub(SPAN).max(1_024);
-    let below = (0..TRIES).filter(|_| lowest < outgoing).map(|_| rand::random_range(lowest..outgoing));
-    let found = below.into_iter().find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    let mut below = (0..TRIES).filter(|_| lowest < outgoing).map(|_| rand::random_range(lowest..outgoing));
+    let found = below.find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
     found.map_or_else(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)), Ok)
 }

@@ -157,12 +157,10 @@ impl Reporter {
         };
         let flows = directory.values().map(|stream| report(self.budget.held(stream.queue) as u64, stream));
         let news: Vec<(QueueId, FlowReport)> = told.news(flows);
-        if news.is_empty() {
-            told.note(news);
-            return Ok(());
+        if !news.is_empty() {
+            let flows: Vec<&FlowReport> = news.iter().map(|(_, flow)| flow).collect();
+            self.post("/api/v1/flows", &flows).await?;
         }
-        let flows: Vec<&FlowReport> = news.iter().map(|(_, flow)| flow).collect();
-        self.post("/api/v1/flows", &flows).await?;
         told.note(news);
         Ok(())
     }

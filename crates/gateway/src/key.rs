@@ -1,8 +1,9 @@
 //! Idempotency keys of HTTP requests: a request with a key is one small finished source of its own, so that a retry is
 //! the same records again and not new ones.
 //!
-//! The source is `derive(birth, "key", incarnation, key, body)`; ordinals are bytes of the decompressed body. Its birth must
-//! come out the same for every retry, also after this gateway, which keeps nothing on disk, has started anew:
+//! The source is `derive(birth, "key", incarnation, key, body)`; its ordinals are bytes of the decompressed body, or
+//! what else the request's protocol counts. Its birth must come out the same for every retry, also after this gateway,
+//! which keeps nothing on disk, has started anew:
 //!
 //! - The birth is the **hour** in which the key was first seen, or the hour of the header `Idempotency-Time: <seconds
 //!   since 1970>` (within 24 h of now) if the client says when it made the key.

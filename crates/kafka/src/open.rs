@@ -65,8 +65,8 @@ async fn described(cluster: &Cluster, address: &str, ids: Vec<TransactionalId>) 
     Ok(open.collect())
 }
 
-/// Ends the transaction of `id`, without its rows unless its commit was decided already, and shuts its producer out: a leg that lives starts anew from its
-/// committed state.
+/// Ends the transaction of `id`, without its rows unless its commit was decided already, and shuts its producer out: a leg
+/// that lives starts anew from its committed state.
 pub async fn abort(cluster: &Cluster, id: &str) -> Result<(), KafkaError> {
     let settings = Settings { id: id.to_owned(), transaction_timeout: WITHIN, step_within: WITHIN };
     TransactionalProducer::start(cluster.clone(), settings).await.map(drop)

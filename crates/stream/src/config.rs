@@ -69,13 +69,6 @@ pub enum Level {
     High,
 }
 
-impl Order {
-    /// Whether one batch of the stream is under way at a time: a failed one is tried again before the next.
-    pub fn is_one_at_a_time(self) -> bool {
-        self != Order::None
-    }
-}
-
 impl Level {
     /// Its share of a producer beside others: 1, 2 or 4.
     pub fn weight(self) -> u32 {
@@ -98,6 +91,13 @@ pub enum Order {
     Source,
     /// Those of one source with the same key: a key stays in one partition, one batch at a time is under way.
     Key,
+}
+
+impl Order {
+    /// Whether one batch of the stream is under way at a time: a failed one is tried again before the next.
+    pub fn is_one_at_a_time(self) -> bool {
+        self != Order::None
+    }
 }
 
 /// Where a record's key lies. A record without one goes where its source's records without a key go.

@@ -1,8 +1,9 @@
 //! The HTTP door: takes the records of a request, the whole body or nothing, and answers only when they are durable in
-//! the journal. How they stand in the body is the [`super::protocol`]'s matter: lines, a JSON array, a beacon, OpenTelemetry logs.
+//! the journal. How they stand in the body is the [`super::protocol`]'s matter: lines, a JSON array, a beacon,
+//! OpenTelemetry logs.
 //!
-//! With `Idempotency-Key` a retry is the same records again (see [`crate::key`],
-//! also for what a retry after an hour means). Without a key the gateway's own repetitions vanish at the job, but each
+//! With `Idempotency-Key` a retry is the same records again (see [`crate::key`], also for what a retry after an hour
+//! means). Without a key the gateway's own repetitions vanish at the job, but each
 //! request of a client is new: a client that repeats a request after a lost answer doubles its records.
 //!
 //! A refused body is still read for a moment, so that a client which sends first and listens later hears the answer.

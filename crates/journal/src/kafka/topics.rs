@@ -1,6 +1,6 @@
 //! The topics that streams need, on every cluster, as their configuration says.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,16 +51,14 @@ pub async fn prepare(cluster: &Cluster, seen: &Seen, streams: &Snapshot) -> Resu
     let replication = REPLICATION.min(cluster.brokers().await? as i16);
     let wanted: Vec<Wanted> = streams.streams.values().map(|config| wanted(config, replication)).collect();
     let now = Instant::now();
-    let mut due = seen.due(wanted, now);
+    let due = seen.due(wanted, now);
     if due.is_empty() {
         return Ok(());
     }
-    // One that is made now may be another's work: only what was there has been compared.
-    let was_there: BTreeSet<String> =
-        due.iter().filter(|one| cluster.known_topic(&one.topic).is_some()).map(|one| one.topic.clone()).collect();
+    // One that is made now may be another's work: only what was there will have been compared.
+    let was_there = due.iter().filter(|one| cluster.known_topic(&one.topic).is_some()).cloned().collect();
     ensure(cluster, &due).await?;
-    due.retain(|one| was_there.contains(&one.topic));
-    seen.note(due, now);
+    seen.note(was_there, now);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! A single event from a page or an app: the whole body of a `POST`, as `navigator.sendBeacon` sends it, or the query of a
 //! `GET`, for what can only load a picture; then the record is a JSON object of the parameters. The answer is empty.
 //!
-//! A browser sends it from pages of other origins, so this path alone lets them.
+//! A browser sends it from pages of other origins, so this path alone answers when they ask whether they may.
 
 use std::collections::BTreeMap;
 

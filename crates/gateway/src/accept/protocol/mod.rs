@@ -25,7 +25,7 @@ pub trait Protocol: Send + Sync + 'static {
     const EMPTY_IS_FINE: bool = false;
 
     /// Adds the records of a request's decompressed body, in order. Their ranges are parts of one source that begins at 0:
-    /// a function of the body alone, so that a request sent again is the same records again.
+    /// a function of the request alone, so that one sent again is the same records again.
     fn gather(headers: &HeaderMap, body: &Bytes, records: &mut Gatherer<'_>) -> Result<(), Refusal>;
 
     /// What the client hears when its records are durable.
