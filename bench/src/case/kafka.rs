@@ -1,5 +1,6 @@
 //! On Kafka: the gateway at half of what it can take, HTTP and gRPC apart, and legs from a topic to a topic and to Parquet.
-//! The brokers are the same for limit and ours, and their CPU counts for neither.
+//! The brokers are the same for limit and ours, and their CPU counts for neither. Each part has brokers of its own, which
+//! keep what every round wrote: together they would fill a disk.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -35,14 +36,14 @@ const SQL_JSON: &str = "
     INSERT INTO target SELECT number, made_ms, text FROM records WHERE lane <> 3;";
 
 /// Real clusters, with nothing in them yet.
-pub struct Ground {
+struct Ground {
     clusters: Clusters,
     _dir: TempDir,
 }
 
 impl Ground {
     /// Starts the clusters below `dir`.
-    pub fn start(dir: &std::path::Path) -> Result<Self> {
+    fn start(dir: &std::path::Path) -> Result<Self> {
         let scratch = tempfile::tempdir_in(dir)?;
         let clusters = tokio::task::block_in_place(|| Clusters::start_steady(scratch.path()))?;
         Ok(Self { clusters, _dir: scratch })
@@ -58,15 +59,15 @@ impl Ground {
 }
 
 /// Runs the case for records of `size` bytes.
-pub async fn run(plan: &Plan, ground: &Ground, size: usize, report: &mut Report) -> Result<()> {
+pub async fn run(plan: &Plan, size: usize, report: &mut Report) -> Result<()> {
     let groups = load::groups(size, plan.bytes);
     for (door, name) in [(Door::Http, "gateway HTTP → Kafka"), (Door::Grpc, "gateway gRPC → Kafka")] {
         eprintln!("== {name}, {size} B");
-        doors(plan, ground, door, size, &groups, name, report).await?;
+        doors(plan, &Ground::start(&plan.dir)?, door, size, &groups, name, report).await?;
     }
     for (job, name) in [(Job::Topic, "leg Kafka → Kafka"), (Job::Parquet, "leg Kafka → Parquet")] {
         eprintln!("== {name}, {size} B");
-        legs(plan, ground, job, size, &groups, name, report).await?;
+        legs(plan, &Ground::start(&plan.dir)?, job, size, &groups, name, report).await?;
     }
     Ok(())
 }

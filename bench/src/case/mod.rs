@@ -74,9 +74,8 @@ pub async fn run(plan: &Plan, is_wanted: &impl Fn(&str) -> bool, report: &mut Re
         delay::run(plan, report).await.context("case delay")?;
     }
     if is_wanted("kafka") {
-        let ground = kafka::Ground::start(&plan.dir)?;
         for &size in &plan.sizes {
-            kafka::run(plan, &ground, size, report).await.with_context(|| format!("case kafka, {size} B"))?;
+            kafka::run(plan, size, report).await.with_context(|| format!("case kafka, {size} B"))?;
         }
     }
     if is_wanted("lanes") {
