@@ -27,7 +27,7 @@ use crate::report::Report;
 #[derive(Parser)]
 #[command(name = "bench")]
 struct Args {
-    /// Cases: agent, gateway, query, delay; on Kafka: kafka, lanes, crowd, siblings. Default: all of them.
+    /// Cases: agent, gateway, query, delay, breaks, swarm; on Kafka: kafka, lanes, crowd, siblings. Default: all of them.
     names: Vec<String>,
     /// Few records and one round: shows that the cases run; the figures are rough.
     #[arg(long)]

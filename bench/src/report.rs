@@ -22,6 +22,8 @@ pub struct Report {
     delays: Option<Delays>,
     laned: Vec<Laned>,
     standing: Vec<Standing>,
+    idle: Vec<Idle>,
+    breaks: Vec<Break>,
     halves: Vec<Half>,
     phases: Vec<Phase>,
     /// How long after its return a dead sink had everything.
@@ -73,8 +75,34 @@ pub struct Laned {
     pub paced: Paced,
     /// CPU of the door and what is behind it.
     pub cpu: Duration,
-    /// CPU of the brokers.
-    pub brokers_cpu: Duration,
+    /// CPU of what is behind the door: brokers, or journal and jobs.
+    pub behind_cpu: Duration,
+}
+
+/// How long records stood still.
+#[derive(Debug)]
+pub struct Break {
+    /// After what.
+    pub name: &'static str,
+    /// From each break to the first record's append that was made after it, in ms.
+    pub waits_ms: Vec<i64>,
+}
+
+/// What streams cost that have nothing to say.
+#[derive(Debug)]
+pub struct Idle {
+    /// The process.
+    pub role: &'static str,
+    /// Streams.
+    pub streams: usize,
+    /// Its memory with them.
+    pub bytes: u64,
+    /// What each of them adds.
+    pub bytes_each: u64,
+    /// Cores that it uses with them.
+    pub cores: f64,
+    /// CPU-µs a second that each of them adds.
+    pub cpu_us_each: f64,
 }
 
 /// What a process takes while nothing flows.
@@ -132,6 +160,8 @@ impl Report {
             delays: None,
             laned: Vec::new(),
             standing: Vec::new(),
+            idle: Vec::new(),
+            breaks: Vec::new(),
             halves: Vec::new(),
             phases: Vec::new(),
             caught_up_after: None,
@@ -152,6 +182,18 @@ impl Report {
     pub fn add_laned(&mut self, laned: Laned) {
         eprintln!("   {laned}");
         self.laned.push(laned);
+    }
+
+    /// Adds a kind of break.
+    pub fn add_break(&mut self, broken: Break) {
+        eprintln!("   {broken}");
+        self.breaks.push(broken);
+    }
+
+    /// Adds what idle streams cost.
+    pub fn add_idle(&mut self, idle: Idle) {
+        eprintln!("   {idle}");
+        self.idle.push(idle);
     }
 
     /// Adds a process that stands.
@@ -256,7 +298,7 @@ impl fmt::Display for Report {
         if !self.laned.is_empty() {
             writeln!(
                 f,
-                "\n| side | streams | requests/s | refused | p50 ms | p99 ms | most ms | ms CPU a request | brokers' |"
+                "\n| side | streams | requests/s | refused | p50 ms | p99 ms | most ms | ms CPU a request | behind |"
             )?;
             writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
         }
@@ -264,7 +306,16 @@ impl fmt::Display for Report {
         if !self.standing.is_empty() {
             writeln!(f, "\n| nothing flows | streams | MB resident | cores | brokers' cores |\n|---|---|---|---|---|")?;
         }
-        self.standing.iter().try_for_each(|standing| writeln!(f, "{standing}"))
+        self.standing.iter().try_for_each(|standing| writeln!(f, "{standing}"))?;
+        if !self.idle.is_empty() {
+            writeln!(f, "\n| nothing flows | streams | MB resident | KiB a stream | cores | CPU-µs a stream and s |")?;
+            writeln!(f, "|---|---|---|---|---|---|")?;
+        }
+        self.idle.iter().try_for_each(|idle| writeln!(f, "{idle}"))?;
+        if !self.breaks.is_empty() {
+            writeln!(f, "\n| records stand still after | times | median ms | most ms |\n|---|---|---|---|")?;
+        }
+        self.breaks.iter().try_for_each(|broken| writeln!(f, "{broken}"))
     }
 }
 
@@ -287,7 +338,7 @@ impl fmt::Display for Half {
 
 impl fmt::Display for Laned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { side, streams, paced, cpu, brokers_cpu } = self;
+        let Self { side, streams, paced, cpu, behind_cpu } = self;
         let answered = paced.delays_us.len() as f64;
         let per_second = answered / paced.wall.as_secs_f64();
         let ms = |percent| measure::percentile(&paced.delays_us, percent) as f64 / 1e3;
@@ -300,7 +351,7 @@ impl fmt::Display for Laned {
             ms(99),
             ms(100),
             each(cpu),
-            each(brokers_cpu)
+            each(behind_cpu)
         )
     }
 }
@@ -310,6 +361,23 @@ impl fmt::Display for Standing {
         let Self { role, streams, resident_bytes, cores, brokers_cores } = self;
         let mb = *resident_bytes as f64 / 1e6;
         write!(f, "| {role} | {streams} | {mb:.0} | {cores:.3} | {brokers_cores:.3} |")
+    }
+}
+
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut waits = self.waits_ms.clone();
+        waits.sort_unstable();
+        let at = |percent| measure::percentile(&waits, percent);
+        write!(f, "| {} | {} | {} | {} |", self.name, waits.len(), at(50), at(100))
+    }
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, streams, bytes, bytes_each, cores, cpu_us_each } = self;
+        let (mb, kib) = (*bytes as f64 / 1e6, *bytes_each as f64 / 1024.0);
+        write!(f, "| {role} | {streams} | {mb:.0} | {kib:.1} | {cores:.3} | {cpu_us_each:.1} |")
     }
 }
 
@@ -354,6 +422,8 @@ mod tests {
             delays: None,
             laned: Vec::new(),
             standing: Vec::new(),
+            idle: Vec::new(),
+            breaks: Vec::new(),
             halves: Vec::new(),
             phases: Vec::new(),
             caught_up_after: None,

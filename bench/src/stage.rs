@@ -75,7 +75,7 @@ pub struct Stage {
     scratch: TempDir,
     admin: AdminClient,
     admin_url: String,
-    _admin: Child,
+    admin_child: Child,
 }
 
 impl Stage {
@@ -89,7 +89,7 @@ impl Stage {
         let scratch = tempfile::tempdir_in(dir).with_context(|| format!("cannot write {}", dir.display()))?;
         let child = Child::start(&Order::Admin { dir: scratch.path().join("admin"), journal }).await?;
         let admin_url = format!("http://{}", child.address(0)?);
-        Ok(Self { scratch, admin: AdminClient::new(&admin_url), admin_url, _admin: child })
+        Ok(Self { scratch, admin: AdminClient::new(&admin_url), admin_url, admin_child: child })
     }
 
     /// A path in the stage's folder.
@@ -100,6 +100,11 @@ impl Stage {
     /// Admin's URL.
     pub fn admin_url(&self) -> String {
         self.admin_url.clone()
+    }
+
+    /// Admin's process.
+    pub fn admin(&self) -> &Child {
+        &self.admin_child
     }
 
     /// Creates a stream.

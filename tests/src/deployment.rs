@@ -190,17 +190,18 @@ fn none_left(family: &[killer::Process]) -> Result<()> {
     })
 }
 
-/// Three free loopback ports below those that the kernel gives to outgoing connections: one of these would be taken by a
+/// Free loopback ports below those that the kernel gives to outgoing connections: one of these would be taken by a
 /// client sooner or later, while the deployment is down. Held until all are chosen, so that they differ.
-fn free_ports() -> Result<[SocketAddr; 3]> {
+pub fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
     let mut held = Vec::new();
     for _ in 0..PORT_TRIES {
         held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, rand::random_range(PORTS))));
-        if let [ui, http, grpc] = &held[..] {
-            return Ok([ui.local_addr()?, http.local_addr()?, grpc.local_addr()?]);
+        if held.len() == N {
+            let addresses = held.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+            return addresses.try_into().map_err(|_| anyhow!("other than {N} ports"));
         }
     }
-    bail!("no three free ports in {PORTS:?}")
+    bail!("no {N} free ports in {PORTS:?}")
 }
 
 /// The binary under test: `ISOLANE_BIN`, or the one beside this test's own.

@@ -7,6 +7,7 @@ pub mod identity;
 pub mod http;
 pub mod load;
 pub mod deployment;
+pub mod roles;
 pub mod kafka;
 pub mod killer;
 pub mod tamper;

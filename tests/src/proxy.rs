@@ -20,6 +20,8 @@ pub enum Fault {
     Stall,
     /// Holds what comes back from the far side, for this long from the first held byte; requests pass.
     HoldReplies(Duration),
+    /// Passes nothing more on of the connections that there are, for good (half-open to both sides); new ones are good.
+    Abandon,
     /// Refuses new connections and closes those there are.
     Cut,
 }
@@ -36,6 +38,8 @@ struct Shared {
     connections: Mutex<Vec<TcpStream>>,
     held_replies: AtomicU64,
     passed_bytes: AtomicU64,
+    /// Times that all connections were abandoned.
+    abandoned: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -52,6 +56,7 @@ impl Proxy {
             connections: Mutex::default(),
             held_replies: AtomicU64::new(0),
             passed_bytes: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         });
         let accepting = shared.clone();
@@ -62,6 +67,9 @@ impl Proxy {
     /// Does `fault` from now on.
     pub fn set(&self, fault: Fault) {
         *lock(&self.shared.fault) = fault;
+        if fault == Fault::Abandon {
+            self.shared.abandoned.fetch_add(1, Ordering::SeqCst);
+        }
         if fault == Fault::Cut {
             self.shared.close_all();
         }
@@ -116,9 +124,10 @@ impl Shared {
     }
 
     fn pump(&self, mut from: TcpStream, mut to: TcpStream, is_reply: bool) {
+        let abandoned = self.abandoned.load(Ordering::SeqCst);
         let mut piece = vec![0; 64 << 10];
         while let Ok(length @ 1..) = from.read(&mut piece) {
-            self.wait_out(is_reply);
+            self.wait_out(is_reply, abandoned);
             if to.write_all(&piece[..length]).is_err() {
                 break;
             }
@@ -129,12 +138,13 @@ impl Shared {
     }
 
     /// Stands here as long as the fault wants this piece to wait.
-    fn wait_out(&self, is_reply: bool) {
+    fn wait_out(&self, is_reply: bool, abandoned_before: u64) {
         let since = Instant::now();
         let mut counted = false;
         loop {
             let waits = match *lock(&self.fault) {
-                Fault::None | Fault::Cut => false,
+                _ if self.abandoned.load(Ordering::SeqCst) != abandoned_before => true,
+                Fault::None | Fault::Cut | Fault::Abandon => false,
                 Fault::Stall => true,
                 Fault::Delay(wait) => since.elapsed() < wait,
                 Fault::HoldReplies(wait) => is_reply && since.elapsed() < wait,
@@ -197,6 +207,11 @@ mod tests {
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut reply = [0; 2];
         stream.read_exact(&mut reply).unwrap();
+
+        proxy.set(Fault::Abandon);
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert!(exchange(&mut stream).is_err(), "an abandoned connection answered");
+        assert_eq!(exchange(&mut TcpStream::connect(proxy.address).unwrap()).unwrap(), *b"hi");
 
         proxy.set(Fault::Cut);
         assert!(exchange(&mut stream).is_err(), "a cut connection answered");

@@ -57,9 +57,9 @@ pub async fn run(plan: &Plan, streams: usize, report: &mut Report) -> Result<()>
             let (before, brokers) = (child.cpu()?, brokers_cpu(&clusters)?);
             let paced = offer(plan, child, &configs, per_second)?;
             let cpu = child.cpu()?.saturating_sub(before);
-            let brokers_cpu = brokers_cpu(&clusters)?.saturating_sub(brokers);
+            let behind_cpu = brokers_cpu(&clusters)?.saturating_sub(brokers);
             if number > 0 {
-                report.add_laned(Laned { side, streams, paced, cpu, brokers_cpu });
+                report.add_laned(Laned { side, streams, paced, cpu, behind_cpu });
             }
         }
     }
@@ -88,7 +88,7 @@ async fn limit(clusters: &Clusters, configs: &[StreamConfig]) -> Result<Child> {
 }
 
 /// Waits until every stream takes a record.
-fn ready(gateway: &Child, configs: &[StreamConfig]) -> Result<()> {
+pub fn ready(gateway: &Child, configs: &[StreamConfig]) -> Result<()> {
     let door = gateway.address(0)?;
     let some_are_ready = |configs: &[StreamConfig]| {
         let mut client = Client::new(door);
@@ -113,7 +113,8 @@ fn path(config: &StreamConfig) -> String {
     format!("/v1/streams/{}/records", config.spec.id)
 }
 
-fn offer(plan: &Plan, child: &Child, configs: &[StreamConfig], per_second: f64) -> Result<Paced> {
+/// Offers requests to the streams in turn.
+pub fn offer(plan: &Plan, child: &Child, configs: &[StreamConfig], per_second: f64) -> Result<Paced> {
     let door = child.address(0)?;
     let paths: Vec<String> = configs.iter().map(path).collect();
     let mut body = Vec::new();

@@ -7,6 +7,8 @@ pub mod delay;
 pub mod kafka;
 pub mod lanes;
 pub mod siblings;
+pub mod breaks;
+pub mod swarm;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,10 +19,11 @@ use crate::load::SIZES;
 use crate::report::Report;
 
 /// The cases in the order in which they run.
-pub const NAMES: [&str; 8] = ["agent", "gateway", "query", "delay", "kafka", "lanes", "crowd", "siblings"];
+pub const NAMES: [&str; 10] =
+    ["agent", "gateway", "query", "delay", "breaks", "swarm", "kafka", "lanes", "crowd", "siblings"];
 /// Streams of the case lanes.
 const LANES: usize = 500;
-/// Streams of the case crowd: the mission's.
+/// Streams of the cases crowd and swarm: the mission's.
 const CROWD: usize = 4_000;
 
 /// How much is done.
@@ -72,6 +75,12 @@ pub async fn run(plan: &Plan, is_wanted: &impl Fn(&str) -> bool, report: &mut Re
     }
     if is_wanted("delay") {
         delay::run(plan, report).await.context("case delay")?;
+    }
+    if is_wanted("breaks") {
+        breaks::run(plan, report).await.context("case breaks")?;
+    }
+    if is_wanted("swarm") {
+        swarm::run(plan, CROWD, report).await.context("case swarm")?;
     }
     if is_wanted("kafka") {
         for &size in &plan.sizes {
