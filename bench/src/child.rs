@@ -66,7 +66,7 @@ pub enum Order {
         checkpoint: Duration,
     },
     /// An agent's worker.
-    Worker(agent::WorkerSettings),
+    Worker(Box<agent::WorkerSettings>),
     /// The limit of an agent.
     LimitAgent {
         /// What it reads.
@@ -150,7 +150,7 @@ async fn obey(order: Order) -> Result<()> {
         Order::Journal { dir, admin } => journal(dir, &admin).await,
         Order::Gateway { dir, journal, admin } => gateway(&dir, journal, &admin).await,
         Order::Query { dir, out, journal, admin, checkpoint } => query(&dir, out, &journal, &admin, checkpoint).await,
-        Order::Worker(settings) => worker(settings).await,
+        Order::Worker(settings) => worker(*settings).await,
         Order::LimitAgent { file, sink } => {
             ready(&[]);
             tokio::task::block_in_place(|| limit::agent::send_file(&file, sink))?;

@@ -83,12 +83,12 @@ async fn ours(plan: &Plan, file: &Path, records: u64) -> Result<(Duration, Durat
         incarnation: config.incarnation,
         agent_id: "bench".to_owned(),
         state_dir: stage.path("worker"),
-        gateway: format!("http://{}", stub.address),
+        gateway: agent::Gateway::at(format!("http://{}", stub.address)),
         admin: stage.admin_url(),
         supervisor: None,
         pace: agent::Pace::default(),
     };
-    let child = Child::start(&Order::Worker(settings)).await?;
+    let child = Child::start(&Order::Worker(Box::new(settings))).await?;
     let all = timeout(RUN_WITHIN, stub.taken.wait_for(|taken| *taken >= records)).await;
     all.context("the worker has not sent everything in time")??;
     Ok((stub.length(), child.cpu()?))

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use harness::http::Client;
 use harness::kafka::Clusters;
 use stream::Batch;
-use stream::config::{KafkaFormat, KafkaTarget, SinkKind, SinkSpec, StreamConfig, StreamSpec};
+use stream::config::{Compression, KafkaFormat, KafkaTarget, SinkKind, SinkSpec, StreamConfig, StreamSpec};
 use stream::limits::CHECKPOINT_UP;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -210,6 +210,7 @@ fn leg_spec(ground: &Ground, job: Job, id: &str, topic: &str) -> Result<StreamSp
             key: None,
             headers: Vec::new(),
             format: KafkaFormat::Raw,
+            compression: Compression::None,
         }),
     };
     let sql = if job == Job::Topic { SQL_RAW } else { SQL_JSON };

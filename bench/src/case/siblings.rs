@@ -12,7 +12,7 @@ use harness::kafka::Clusters;
 use kafka::Cluster;
 use kafka::fetch::{Fetcher, Isolation};
 use stream::clock::{Clock, SystemClock};
-use stream::config::{KafkaFormat, KafkaTarget, SinkKind, SinkSpec, StreamConfig, StreamSpec};
+use stream::config::{Compression, KafkaFormat, KafkaTarget, SinkKind, SinkSpec, StreamConfig, StreamSpec};
 use tokio::task::JoinSet;
 
 use super::{Plan, delay};
@@ -89,7 +89,15 @@ fn spec(near: &str, far: &str) -> Result<StreamSpec> {
     let topic = |name: &str, brokers: &str| {
         let (brokers, topic) = (brokers.to_owned(), format!("siblings.{name}"));
         let (key, headers, format) = (None, Vec::new(), KafkaFormat::Json);
-        let target = KafkaTarget { brokers, topic, partitions: PARTITIONS, key, headers, format };
+        let target = KafkaTarget {
+            brokers,
+            topic,
+            partitions: PARTITIONS,
+            key,
+            headers,
+            format,
+            compression: Compression::None,
+        };
         SinkSpec { name: name.to_owned(), replay_ms: 0, kind: SinkKind::Kafka(target) }
     };
     let files = SinkSpec { name: "files".to_owned(), replay_ms: 0, kind: SinkKind::Files { path: None } };

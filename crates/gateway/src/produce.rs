@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use journal::{Journal, partitions};
 use rand::Rng;
-use stream::config::StreamConfig;
+use stream::config::{Compression, StreamConfig};
 use stream::facts::Place;
 use stream::retry::Backoff;
 use stream::wire::{Refusal, RefusalReason};
@@ -29,12 +29,13 @@ pub trait Produce: Send + Sync + 'static {
     /// Partitions of a stream's topic in each cluster.
     fn partitions(&self, config: &StreamConfig) -> u32;
 
-    /// Appends `batch` to `topic`; ready when it is durable, or refused whole.
+    /// Appends `batch` to `topic`, packed as asked for where the journal packs; ready when it is durable, or refused whole.
     fn append(
         &self,
         topic: &str,
         place: Place,
         batch: &Batch,
+        compression: Compression,
     ) -> impl Future<Output = Result<Appended, Refusal>> + Send;
 }
 
@@ -56,8 +57,14 @@ impl<J: Journal> Produce for J {
         self.places(config).iter().map(|place| place.partition + 1).max().unwrap_or(1)
     }
 
-    async fn append(&self, topic: &str, place: Place, batch: &Batch) -> Result<Appended, Refusal> {
-        let appended = Journal::append(self, topic, place, batch).await?;
+    async fn append(
+        &self,
+        topic: &str,
+        place: Place,
+        batch: &Batch,
+        compression: Compression,
+    ) -> Result<Appended, Refusal> {
+        let appended = Journal::append(self, topic, place, batch, compression).await?;
         let (offset, offset_end) = (appended.offset, appended.end_offset);
         Ok(Appended { partition: place.partition, offset, offset_end, is_spread: false })
     }
@@ -112,15 +119,16 @@ async fn append<P: Produce>(
     durable: &mut BTreeMap<u32, Appended>,
 ) -> Result<Appended, Refusal> {
     let config = &route.stream.config;
+    let compression = config.spec.compression;
     let shares = partitions::spread(config, writer.partitions(config), batch);
     if let [(place, whole)] = shares.as_slice() {
-        return writer.append(&route.topic, *place, whole).await;
+        return writer.append(&route.topic, *place, whole, compression).await;
     }
     let last = shares.iter().max_by_key(|(_, part)| part.range.end).map(|(place, _)| place.partition);
     let mut appends = JoinSet::new();
     for (place, part) in shares.into_iter().filter(|(place, _)| !durable.contains_key(&place.partition)) {
         let (writer, topic) = (Arc::clone(writer), Arc::clone(&route.topic));
-        appends.spawn(async move { (place.partition, writer.append(&topic, place, &part).await) });
+        appends.spawn(async move { (place.partition, writer.append(&topic, place, &part, compression).await) });
     }
     let mut refused = None;
     while let Some(answered) = appends.join_next().await {

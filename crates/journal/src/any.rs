@@ -1,7 +1,7 @@
 //! Whichever journal an address names.
 
 use stream::Batch;
-use stream::config::{Snapshot, StreamConfig};
+use stream::config::{Compression, Snapshot, StreamConfig};
 use stream::facts::{Place, Position};
 use stream::wire::Refusal;
 
@@ -71,8 +71,14 @@ impl Journal for AnyJournal {
         whichever!(self, journal => journal.prepare(streams).await)
     }
 
-    async fn append(&self, topic: &str, place: Place, batch: &Batch) -> Result<Appended, Refusal> {
-        whichever!(self, journal => journal.append(topic, place, batch).await)
+    async fn append(
+        &self,
+        topic: &str,
+        place: Place,
+        batch: &Batch,
+        compression: Compression,
+    ) -> Result<Appended, Refusal> {
+        whichever!(self, journal => journal.append(topic, place, batch, compression).await)
     }
 
     fn read(&self, topic: &Topic, from: Position) -> Reader {

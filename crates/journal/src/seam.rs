@@ -4,7 +4,7 @@
 
 use std::future::Future;
 
-use stream::config::{Snapshot, StreamConfig};
+use stream::config::{Compression, Snapshot, StreamConfig};
 use stream::facts::{Place, Position};
 use stream::wire::{Refusal, v1};
 use stream::{Batch, Incarnation, StreamId};
@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 pub struct Capabilities {
     /// Retention waits for the slowest reader that has kept a position.
     pub retention_waits: bool,
+    /// Batches are packed as their stream says.
+    pub packs: bool,
 }
 
 /// A topic, and whose it is.
@@ -126,7 +128,7 @@ pub trait Journal: Clone + Send + Sync + 'static {
     /// Makes what the configured streams need, as far as it is not there. Said again it changes nothing.
     fn prepare(&self, streams: &Snapshot) -> impl Future<Output = Result<(), Refusal>> + Send;
 
-    /// Appends a batch as one entry and returns once it is durable. Many appends may run at the same time; each topic
+    /// Appends a batch as one entry, packed as asked for where the journal packs at all, and returns once it is durable. Many appends may run at the same time; each topic
     /// keeps the order in which they were begun. After a refusal with reason `Unavailable` the batch may be durable
     /// all the same: the reader's de-duplication drops the double.
     fn append(
@@ -134,6 +136,7 @@ pub trait Journal: Clone + Send + Sync + 'static {
         topic: &str,
         place: Place,
         batch: &Batch,
+        compression: Compression,
     ) -> impl Future<Output = Result<Appended, Refusal>> + Send;
 
     /// Reads from a position on, then what becomes durable, until the reader is dropped.

@@ -7,7 +7,7 @@ use crate::seam::here;
 use crate::{
     Dump, Journal, JournalClient, JournalSettings, KeptPosition, LogSettings, Reader, ServeError, Topic, serve,
 };
-use stream::config::{Snapshot, StreamConfig, StreamSpec};
+use stream::config::{Compression, Snapshot, StreamConfig, StreamSpec};
 use stream::facts::Position;
 use stream::wire::RefusalReason;
 use stream::{Batch, BatchBuilder, Incarnation, Kind, SourceId};
@@ -22,7 +22,7 @@ fn config() -> (StreamConfig, Snapshot) {
     let spec = StreamSpec::new("ads.web.clicks".parse().unwrap());
     let stream = StreamConfig { incarnation: Incarnation(7), version: 1, spec };
     let streams = [(stream.spec.id.clone(), stream.clone())].into();
-    (stream, Snapshot { version: 1, streams })
+    (stream, Snapshot { version: 1, streams, ..Snapshot::default() })
 }
 
 fn read_topic(key: &str) -> Topic {
@@ -86,21 +86,25 @@ async fn records_go_in_and_out_and_survive_a_restart() {
     assert_eq!((first.entries.len(), first.start_offset, first.end_offset), (0, 0, 0));
 
     let (one, two) = (batch(0, &["a", "b"]), batch(2, &["c"]));
-    let (first, second) = tokio::join!(client.append(&topic, here(0), &one), client.append(&topic, here(0), &two));
+    let (first, second) = tokio::join!(
+        client.append(&topic, here(0), &one, Compression::None),
+        client.append(&topic, here(0), &two, Compression::None)
+    );
     assert_eq!((first.unwrap().offset, second.unwrap().offset), (0, 2));
     let expected: Vec<(u64, String)> = (0..).zip(["a", "b", "c"].map(str::to_owned)).collect();
     assert_eq!(read_records(&mut reader, 3).await, expected);
 
-    let refusal = client.append("other@1", here(0), &one).await.unwrap_err();
+    let refusal = client.append("other@1", here(0), &one, Compression::None).await.unwrap_err();
     assert_eq!(refusal.reason, RefusalReason::UnknownStream);
-    let refusal = client.append(&topic, here(0), &batch(0, &[&"x".repeat(4 << 20)])).await.unwrap_err();
+    let refusal =
+        client.append(&topic, here(0), &batch(0, &[&"x".repeat(4 << 20)]), Compression::None).await.unwrap_err();
     assert_eq!(refusal.reason, RefusalReason::TooLarge);
     let (reader_name, kept) = ("files".to_owned(), topic.clone());
     let position = KeptPosition { topic: kept, place: here(0), reader: reader_name, offset: 3, gone: false };
     client.keep(position).await.unwrap();
 
     role.stop().await;
-    let refusal = client.append(&topic, here(0), &one).await.unwrap_err();
+    let refusal = client.append(&topic, here(0), &one, Compression::None).await.unwrap_err();
     assert_eq!(refusal.reason, RefusalReason::Unavailable);
     let lines: Vec<serde_json::Value> = Dump::open(dir.path(), Some("ads.web.clicks"))
         .unwrap()
@@ -111,7 +115,7 @@ async fn records_go_in_and_out_and_survive_a_restart() {
 
     let (role, _) = start(dir.path(), port).await;
     let appended = loop {
-        match timeout(DEADLINE, client.append(&topic, here(0), &batch(3, &["d"]))).await.unwrap() {
+        match timeout(DEADLINE, client.append(&topic, here(0), &batch(3, &["d"]), Compression::None)).await.unwrap() {
             Ok(appended) => break appended,
             Err(refusal) => assert_eq!(refusal.reason, RefusalReason::Unavailable),
         }
@@ -146,7 +150,7 @@ async fn many_appends_at_once_are_all_answered_in_order() {
     let mut tasks = tokio::task::JoinSet::new();
     for batch in &batches {
         let (client, topic, batch) = (client.clone(), topic.clone(), batch.clone());
-        tasks.spawn(async move { client.append(&topic, here(0), &batch).await.unwrap().offset });
+        tasks.spawn(async move { client.append(&topic, here(0), &batch, Compression::None).await.unwrap().offset });
     }
     let mut offsets = timeout(DEADLINE, tasks.join_all()).await.unwrap();
     offsets.sort_unstable();

@@ -10,8 +10,11 @@
 //! record: length, attributes (0), timestamp - first, offset - first, key, value, headers; all lengths are zigzag varints
 //! ```
 
+use std::io::{self, Write};
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::compression::{Decompressor, Gzip, Lz4, Snappy, Zstd};
+use stream::config::Compression;
 
 /// Bytes before the first record.
 pub const HEAD_BYTES: usize = 61;
@@ -33,6 +36,13 @@ pub struct Stamp {
     pub sequence: i32,
 }
 
+/// The codecs' numbers in a batch's attributes.
+const LZ4: i16 = 3;
+const ZSTD: i16 = 4;
+/// The fastest levels: what is better packed costs the gateway more than it spares the brokers.
+const LZ4_LEVEL: u32 = 1;
+const ZSTD_LEVEL: i32 = 1;
+
 /// A batch being written.
 #[derive(Debug)]
 pub struct BatchWriter {
@@ -40,6 +50,7 @@ pub struct BatchWriter {
     records: i32,
     first_ms: i64,
     last_ms: i64,
+    compression: Compression,
 }
 
 impl BatchWriter {
@@ -47,7 +58,12 @@ impl BatchWriter {
     pub fn new(time_ms: i64, bytes: usize) -> Self {
         let mut buffer = BytesMut::with_capacity(HEAD_BYTES + bytes);
         buffer.put_bytes(0, HEAD_BYTES);
-        Self { bytes: buffer, records: 0, first_ms: time_ms, last_ms: time_ms }
+        Self { bytes: buffer, records: 0, first_ms: time_ms, last_ms: time_ms, compression: Compression::None }
+    }
+
+    /// The same, packed in the end.
+    pub fn packed(self, compression: Compression) -> Self {
+        Self { compression, ..self }
     }
 
     /// Adds a record.
@@ -95,8 +111,9 @@ impl BatchWriter {
 
     /// The batch as it goes into a produce request.
     pub fn finish(mut self, stamp: Option<Stamp>) -> Bytes {
+        let codec = self.pack();
         let length = (self.bytes.len() - 12) as i32;
-        let attributes = if stamp.is_some() { TRANSACTIONAL } else { 0 };
+        let attributes = codec | if stamp.is_some() { TRANSACTIONAL } else { 0 };
         let stamp = stamp.unwrap_or(Stamp { producer_id: -1, epoch: -1, sequence: -1 });
         let mut head = &mut self.bytes[..HEAD_BYTES];
         head.put_i64(0);
@@ -116,6 +133,36 @@ impl BatchWriter {
         self.bytes[17..21].copy_from_slice(&crc.to_be_bytes());
         self.bytes.freeze()
     }
+}
+
+impl BatchWriter {
+    /// Packs the records, if that makes them smaller; answers the codec.
+    fn pack(&mut self) -> i16 {
+        let records = &self.bytes[HEAD_BYTES..];
+        let (codec, packed) = match self.compression {
+            Compression::None => return 0,
+            Compression::Lz4 => (LZ4, lz4(records)),
+            Compression::Zstd => (ZSTD, zstd::bulk::compress(records, ZSTD_LEVEL)),
+        };
+        match packed {
+            Ok(packed) if packed.len() < records.len() => {
+                self.bytes.truncate(HEAD_BYTES);
+                self.bytes.extend_from_slice(&packed);
+                codec
+            }
+            // Random bytes, or no memory for a packer: they go as they are.
+            Ok(_) | Err(_) => 0,
+        }
+    }
+}
+
+fn lz4(records: &[u8]) -> io::Result<Vec<u8>> {
+    let packed = Vec::with_capacity(records.len() / 2);
+    let mut packer =
+        lz4::EncoderBuilder::new().level(LZ4_LEVEL).block_mode(lz4::BlockMode::Independent).build(packed)?;
+    packer.write_all(records)?;
+    let (packed, ended) = packer.finish();
+    ended.map(|()| packed)
 }
 
 fn put_field(out: &mut BytesMut, bytes: Option<&[u8]>) {
@@ -305,8 +352,8 @@ mod tests {
 
     type Parts = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<u8>);
 
-    fn written(records: &[Parts], stamp: Option<Stamp>) -> Bytes {
-        let mut writer = BatchWriter::new(records[0].0, 0);
+    fn written(records: &[Parts], stamp: Option<Stamp>, compression: Compression) -> Bytes {
+        let mut writer = BatchWriter::new(records[0].0, 0).packed(compression);
         for (time_ms, key, value, header) in records {
             writer.push(*time_ms, key.as_deref(), value.as_deref(), &[(b"il", header)]);
         }
@@ -321,9 +368,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_here_and_by_the_crate(records in some_records(), in_transaction: bool) {
+        fn what_is_written_is_read_here_and_by_the_crate(
+            records in some_records(), in_transaction: bool,
+            compression in prop_oneof![Just(Compression::None), Just(Compression::Lz4), Just(Compression::Zstd)],
+        ) {
             let stamp = in_transaction.then_some(Stamp { producer_id: 7, epoch: 2, sequence: 11 });
-            let bytes = written(&records, stamp);
+            let bytes = written(&records, stamp, compression);
             let theirs = RecordBatchDecoder::decode(&mut bytes.clone()).unwrap().records;
             let ours = read_batches(bytes).unwrap();
             prop_assert_eq!(ours.len(), 1);
@@ -343,7 +393,7 @@ mod tests {
 
         #[test]
         fn damage_is_noticed_and_never_a_panic(records in some_records(), at: usize, bit in 0..8_u8, cut: usize) {
-            let whole = written(&records, None);
+            let whole = written(&records, None, Compression::None);
             let mut damaged = whole.to_vec();
             // The first 16 bytes (offset, length, epoch) are outside the checksum.
             let at = 17 + at % (damaged.len() - 17);
@@ -351,5 +401,24 @@ mod tests {
             prop_assert!(read_batches(damaged.into()).is_err());
             prop_assert_eq!(read_batches(whole.slice(..cut % whole.len())).map(|batches| batches.len()), Ok(0));
         }
+    }
+
+    #[test]
+    fn what_repeats_is_packed_and_what_does_not_is_left() {
+        let bytes = |compression, value: &[u8]| {
+            let mut writer = BatchWriter::new(0, 0).packed(compression);
+            (0..100).for_each(|_| writer.push(0, None, Some(value), &[]));
+            let bytes = writer.finish(None);
+            assert_eq!(read_batches(bytes.clone()).unwrap()[0].records.len(), 100);
+            bytes.len()
+        };
+        let plain = bytes(Compression::None, &[b'x'; 200]);
+        for compression in [Compression::Lz4, Compression::Zstd] {
+            assert!(bytes(compression, &[b'x'; 200]) < plain / 10, "{compression:?}");
+        }
+        let mut writer = BatchWriter::new(0, 0).packed(Compression::Zstd);
+        writer.push(0, None, Some(&rand::random::<[u8; 32]>()), &[]);
+        let attributes = writer.finish(None)[22];
+        assert_eq!(attributes, 0, "nothing was gained");
     }
 }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use stream::config::Compression;
 use stream::retry::Backoff;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -67,6 +68,10 @@ pub trait Records: Send + Sync + 'static {
     fn bytes(&self) -> usize;
     /// Adds each to the batch.
     fn write(&self, batch: &mut BatchWriter);
+    /// How their partition's batches are packed.
+    fn compression(&self) -> Compression {
+        Compression::None
+    }
 }
 
 /// Where records have become durable.
@@ -370,7 +375,7 @@ impl Request {
             let (topic, topic_id, partition) = (Arc::clone(&first.topic), first.topic_id, first.partition);
             let bytes = riders.iter().map(HandOver::bytes).sum();
             // The topics' time is the broker's: what stands in a record does not matter.
-            let mut batch = BatchWriter::new(0, bytes);
+            let mut batch = BatchWriter::new(0, bytes).packed(first.records.compression());
             riders.iter().for_each(|rider| rider.records.write(&mut batch));
             Some(LaidOut { topic, topic_id, partition, bytes: batch.finish(None), riders })
         };

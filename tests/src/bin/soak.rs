@@ -163,6 +163,7 @@ impl Soak {
             let mut spec = json!({"id": stream, "inputs": inputs, "limits": {"checkpoint_ms": 1000}});
             if let Some(clusters) = &clusters {
                 spec["partitions"] = json!(3);
+                spec["compression"] = json!(["none", "lz4", "zstd"][number as usize % 3]);
                 let order = tailed.then_some(if number % 4 == 0 { Order::Source } else { Order::Key });
                 match order {
                     None => spec["order"] = json!("none"),
@@ -431,7 +432,8 @@ fn topic_of(stream: &str) -> String {
 
 fn topic_sink(clusters: &Clusters, stream: &str) -> Value {
     let brokers = clusters.normal_bootstrap();
-    json!({"name": "topic", "kind": "kafka", "brokers": brokers, "topic": topic_of(stream), "partitions": 3, "format": "raw"})
+    json!({"name": "topic", "kind": "kafka", "brokers": brokers, "topic": topic_of(stream), "partitions": 3,
+        "format": "raw", "compression": "lz4"})
 }
 
 /// A number of one of the stream's legs.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use harness::deployment::Deployment;
 use harness::kafka::Clusters;
-use journal::{AnyJournal, Entry, Journal, KeptPosition, Reader, Topic};
+use journal::{AnyJournal, Capabilities, Entry, Journal, KeptPosition, Reader, Topic};
 use serde_json::json;
-use stream::config::StreamConfig;
+use stream::config::{Compression, StreamConfig};
 use stream::facts::{Place, Position};
 use stream::provenance::SourceId;
 use stream::wire::RefusalReason;
@@ -32,7 +32,7 @@ struct Ground {
 fn the_embedded_log_conforms() -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let deployment = Deployment::start_bare(scratch.path())?;
-    conforms(&deployment, true)
+    conforms(&deployment, Capabilities { retention_waits: true, packs: false })
 }
 
 #[test]
@@ -42,10 +42,10 @@ fn kafka_conforms() -> Result<()> {
     let journal = format!("kafka={};failover={}", clusters.normal_bootstrap(), clusters.failover_bootstrap());
     let mut deployment = Deployment::new(&scratch.path().join("data"), &["--no-first-stream", "--journal", &journal])?;
     deployment.start()?;
-    conforms(&deployment, false)
+    conforms(&deployment, Capabilities { retention_waits: false, packs: true })
 }
 
-fn conforms(deployment: &Deployment, retention_waits: bool) -> Result<()> {
+fn conforms(deployment: &Deployment, capabilities: Capabilities) -> Result<()> {
     deployment.create_stream(&json!({"id": STREAM}))?;
     let config = deployment.api("GET", &format!("/api/v1/streams/{STREAM}"), None)?.json()?;
     let config: StreamConfig = serde_json::from_value(config)?;
@@ -53,7 +53,7 @@ fn conforms(deployment: &Deployment, retention_waits: bool) -> Result<()> {
     let address = address["address"].as_str().context("admin knows no journal")?.to_owned();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let journal = AnyJournal::connect(&address)?;
-        ensure!(journal.capabilities().retention_waits == retention_waits, "another capability than is named");
+        ensure!(journal.capabilities() == capabilities, "other capabilities than are named");
         let ground = Ground { topic: Topic::of(&config), journal, config };
         let mut reader = ground.every_kind_of_record_comes_back().await?;
         ground.reading_begins_in_the_middle().await?;
@@ -82,7 +82,7 @@ impl Ground {
     async fn append(&self, batch: &Batch) -> Result<u64> {
         let appended = async {
             loop {
-                match self.journal.append(&self.topic.key, self.place(), batch).await {
+                match self.journal.append(&self.topic.key, self.place(), batch, Compression::Zstd).await {
                     Ok(appended) => return Ok(appended.offset),
                     Err(refusal) if refusal.reason == RefusalReason::TooLarge => bail!("{refusal}"),
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -150,7 +150,7 @@ impl Ground {
         for n in 0..APPENDS {
             let batch = self.batch(100 + n, &[(Kind::Event, 1, None, n.to_string().as_bytes())])?;
             let (journal, key, place) = (self.journal.clone(), self.topic.key.clone(), self.place());
-            appends.spawn(async move { (n, journal.append(&key, place, &batch).await) });
+            appends.spawn(async move { (n, journal.append(&key, place, &batch, Compression::Lz4).await) });
         }
         let mut answered = Vec::new();
         while let Some(appended) = timeout(WITHIN, appends.join_next()).await? {
@@ -173,12 +173,16 @@ impl Ground {
     /// Refusals have the reason that a gateway acts upon.
     async fn what_cannot_be_is_refused(&self) -> Result<()> {
         let batch = self.batch(1, &[(Kind::Event, 1, None, b"x")])?;
-        let unknown = self.journal.append("test.journal.nobody@1", self.place(), &batch).await;
+        let unknown = self.journal.append("test.journal.nobody@1", self.place(), &batch, Compression::None).await;
         let reason = unknown.err().map(|refusal| refusal.reason);
         ensure!(reason == Some(RefusalReason::UnknownStream), "an unknown topic: {reason:?}");
         let large = self.batch(1, &[(Kind::Event, 1, None, &vec![b'x'; 4 << 20])])?;
-        let reason =
-            self.journal.append(&self.topic.key, self.place(), &large).await.err().map(|refusal| refusal.reason);
+        let reason = self
+            .journal
+            .append(&self.topic.key, self.place(), &large, Compression::None)
+            .await
+            .err()
+            .map(|refusal| refusal.reason);
         ensure!(reason == Some(RefusalReason::TooLarge), "a batch of 4 MiB: {reason:?}");
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use stream::config::StreamConfig;
+use stream::config::{Compression, StreamConfig};
 use stream::facts::Place;
 use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, Kind};
@@ -106,7 +106,7 @@ impl Produce for FakeWriter {
         config.spec.partitions()
     }
 
-    async fn append(&self, topic: &str, place: Place, batch: &Batch) -> Result<Appended, Refusal> {
+    async fn append(&self, topic: &str, place: Place, batch: &Batch, _: Compression) -> Result<Appended, Refusal> {
         self.0.lock().order.push(topic.to_owned());
         let named = format!("{topic}/{}", place.partition);
         let mut held = self.0.held.subscribe();

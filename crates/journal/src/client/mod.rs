@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stream::Batch;
-use stream::config::{Snapshot, StreamConfig};
+use stream::config::{Compression, Snapshot, StreamConfig};
 use stream::facts::{Place, Position};
 use stream::limits;
 use stream::wire::v1::journal_client::JournalClient as WireClient;
@@ -100,7 +100,7 @@ async fn within<T>(call: impl Future<Output = Result<tonic::Response<T>, tonic::
 
 impl Journal for JournalClient {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { retention_waits: true }
+        Capabilities { retention_waits: true, packs: false }
     }
 
     fn places(&self, _: &StreamConfig) -> Vec<Place> {
@@ -112,7 +112,7 @@ impl Journal for JournalClient {
         Ok(())
     }
 
-    async fn append(&self, topic: &str, place: Place, batch: &Batch) -> Result<Appended, Refusal> {
+    async fn append(&self, topic: &str, place: Place, batch: &Batch, _: Compression) -> Result<Appended, Refusal> {
         let batch = batch.to_wire();
         let bytes = message_bytes(&batch).clamp(APPEND_BYTES_MIN, limits::PRODUCER_OUTSTANDING_BYTES_MAX);
         let closed = || away("its client is shutting down");

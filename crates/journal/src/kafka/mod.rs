@@ -15,7 +15,7 @@ use kafka::offsets::{self, At};
 use kafka::produce::{Producer, Settings};
 use kafka::{Cluster, KafkaError};
 use stream::Batch;
-use stream::config::{Snapshot, StreamConfig};
+use stream::config::{Compression, Snapshot, StreamConfig};
 use stream::facts::{Place, Position};
 use stream::limits;
 use stream::wire::{Refusal, RefusalReason};
@@ -106,7 +106,7 @@ impl KafkaJournal {
 
 impl Journal for KafkaJournal {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { retention_waits: false }
+        Capabilities { retention_waits: false, packs: true }
     }
 
     fn places(&self, config: &StreamConfig) -> Vec<Place> {
@@ -126,10 +126,17 @@ impl Journal for KafkaJournal {
         outcome
     }
 
-    async fn append(&self, topic: &str, place: Place, batch: &Batch) -> Result<Appended, Refusal> {
+    async fn append(
+        &self,
+        topic: &str,
+        place: Place,
+        batch: &Batch,
+        compression: Compression,
+    ) -> Result<Appended, Refusal> {
         let Member { producer, .. } = self.member(place)?;
         let name: Arc<str> = topics::name_of(topic).into();
-        let appended = producer.append(&name, place.partition as i32, Box::new(records::Laid(batch.clone()))).await;
+        let laid = Box::new(records::Laid(batch.clone(), compression));
+        let appended = producer.append(&name, place.partition as i32, laid).await;
         let appended = appended.map_err(|error| refusal(&format!("topic {topic}"), &error))?;
         let offset = appended.offset as u64;
         let end_offset = offset + batch.len() as u64;

@@ -2,6 +2,7 @@
 
 use kafka::batch::{BatchWriter, Record};
 use kafka::produce::Records;
+use stream::config::Compression;
 use stream::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use stream::provenance::HEADER_NAME;
 use stream::{Batch, BatchBuilder, Header, SourceId, View};
@@ -11,7 +12,7 @@ use crate::metrics;
 use crate::seam::{Entry, Topic};
 
 /// A batch as records: one event, one record.
-pub struct Laid(pub Batch);
+pub struct Laid(pub Batch, pub Compression);
 
 impl Records for Laid {
     fn count(&self) -> usize {
@@ -20,6 +21,10 @@ impl Records for Laid {
 
     fn bytes(&self) -> usize {
         self.0.body_bytes()
+    }
+
+    fn compression(&self) -> Compression {
+        self.1
     }
 
     fn write(&self, out: &mut BatchWriter) {
@@ -129,9 +134,9 @@ mod tests {
         };
         let (one, next, other) = (batch(10, 1), batch(21, 1), batch(21, 2));
         let mut writer = BatchWriter::new(0, 0);
-        [&one, &next].into_iter().for_each(|batch| Laid(batch.clone()).write(&mut writer));
+        [&one, &next].into_iter().for_each(|batch| Laid(batch.clone(), Compression::None).write(&mut writer));
         writer.push(0, None, Some(b"stranger"), &[]);
-        Laid(other.clone()).write(&mut writer);
+        Laid(other.clone(), Compression::None).write(&mut writer);
         let records = read_batches(writer.finish(None)).unwrap().remove(0).records;
         let entries = entries(&topic, &records);
         let offsets: Vec<u64> = entries.iter().map(|entry| entry.offset).collect();
@@ -149,7 +154,7 @@ mod tests {
         let whole = builder.take(&topic.stream, topic.incarnation, SourceId::derive(3, &[])).unwrap();
         let part = whole.part(|record| u32::from(record.body[0])).remove(&u32::from(b'1')).unwrap();
         let mut writer = BatchWriter::new(0, 0);
-        [&part, &part].into_iter().for_each(|batch| Laid(batch.clone()).write(&mut writer));
+        [&part, &part].into_iter().for_each(|batch| Laid(batch.clone(), Compression::None).write(&mut writer));
         let records = read_batches(writer.finish(None)).unwrap().remove(0).records;
         let entries = entries(&topic, &records);
         assert_eq!(entries.iter().map(|entry| &entry.batch).collect::<Vec<_>>(), [&part, &part]);

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use journal::{Appended, Bounds, Capabilities, Chunk, Entry, KeptPosition, Reader};
 use sink::files::verify::verify;
+use stream::config::Compression;
 use stream::config::StreamSpec;
 use stream::disk::{Disk as _, SimDisk};
 use stream::facts::{Place, Position};
@@ -53,7 +54,7 @@ impl Memory {
 
 impl Journal for Memory {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { retention_waits: true }
+        Capabilities { retention_waits: true, packs: false }
     }
 
     fn places(&self, _: &StreamConfig) -> Vec<Place> {
@@ -64,7 +65,7 @@ impl Journal for Memory {
         Ok(())
     }
 
-    async fn append(&self, topic: &str, _: Place, batch: &Batch) -> Result<Appended, Refusal> {
+    async fn append(&self, topic: &str, _: Place, batch: &Batch, _: Compression) -> Result<Appended, Refusal> {
         let mut held = self.0.lock().unwrap();
         let entries = held.topics.entry(topic.to_owned()).or_default();
         let offset = entries.last().map_or(0, Entry::end_offset);
@@ -109,7 +110,7 @@ fn config(id: &str, version: u64, sql: Option<&str>) -> StreamConfig {
 
 fn snapshot(version: u64, streams: &[StreamConfig]) -> Arc<Snapshot> {
     let streams = streams.iter().map(|config| (config.spec.id.clone(), config.clone())).collect();
-    Arc::new(Snapshot { version, streams })
+    Arc::new(Snapshot { version, streams, ..Snapshot::default() })
 }
 
 /// Five records of ten ordinals from `n * 5` on.
@@ -117,7 +118,7 @@ async fn append(journal: &Memory, config: &StreamConfig, n: u64) {
     let mut builder = BatchBuilder::new(n * 50);
     (0..5).for_each(|i| builder.push(Kind::Event, n * 50 + (i + 1) * 10, None, b"a line"));
     let batch = builder.take(&config.spec.id, config.incarnation, SourceId::derive(1, &[])).unwrap();
-    journal.append(&config.topic_key(), HERE, &batch).await.unwrap();
+    journal.append(&config.topic_key(), HERE, &batch, Compression::None).await.unwrap();
 }
 
 struct Running {

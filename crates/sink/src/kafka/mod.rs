@@ -34,7 +34,7 @@ use kafka::topics::{Wanted, ensure};
 use kafka::transaction::{Place, Settings, TransactionalProducer};
 use kafka::{Cluster, KafkaError};
 use stream::clock::{Clock, SystemClock};
-use stream::config::KafkaTarget;
+use stream::config::{Compression, KafkaTarget};
 use stream::{crash, limits};
 use tokio::runtime::Handle;
 use tracing::info;
@@ -89,6 +89,7 @@ struct Live {
     state_place: Place,
     partitions: i32,
     topic: String,
+    compression: Compression,
     /// What the topic takes of one row: key, value and headers.
     row_bytes_max: usize,
     quarantine: Place,
@@ -217,6 +218,7 @@ impl Live {
             partitions,
             row_bytes_max: row_bytes_max(&cluster, &target.topic).await?,
             topic: target.topic,
+            compression: target.compression,
             quarantine,
             waiting: BTreeMap::new(),
             open_bytes: 0,
@@ -227,7 +229,10 @@ impl Live {
 
     /// Adds a record to what waits; false, and nothing is added, if that must be appended first.
     fn push(&mut self, shelf: Shelf, laid: &Laid<'_>) -> bool {
-        let batch = self.waiting.entry(shelf).or_insert_with(|| BatchWriter::new(laid.time_ms, FLUSH_BYTES));
+        let batch = self
+            .waiting
+            .entry(shelf)
+            .or_insert_with(|| BatchWriter::new(laid.time_ms, FLUSH_BYTES).packed(self.compression));
         // A topic that takes little takes small batches.
         let room = FLUSH_BYTES.min(self.row_bytes_max);
         if !batch.is_empty() && batch.bytes() + laid.bytes() > room {

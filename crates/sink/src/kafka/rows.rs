@@ -269,6 +269,7 @@ mod tests {
     use bytes::Bytes;
     use std::sync::Arc;
     use stream::SourceId;
+    use stream::config::Compression;
     use stream::provenance::Range;
 
     fn rows() -> Rows {
@@ -288,7 +289,7 @@ mod tests {
 
     fn target(key: Option<&str>, format: KafkaFormat) -> KafkaTarget {
         let (brokers, topic, key) = ("a:1".into(), "t".into(), key.map(str::to_owned));
-        KafkaTarget { brokers, topic, partitions: 1, key, headers: Vec::new(), format }
+        KafkaTarget { brokers, topic, partitions: 1, key, headers: Vec::new(), format, compression: Compression::None }
     }
 
     /// Keys, values and what they are spread by.
