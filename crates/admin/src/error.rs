@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use stream::config::SpecError;
+use stream::policy::PolicyError;
+use stream::token::TokenName;
 use stream::{StreamId, TopicName};
 
 /// Why admin cannot start or go on.
@@ -60,6 +62,9 @@ pub enum StoreError {
     /// The spec contradicts itself.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// The gateways' policy is outside its bounds.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// There is no such stream.
     #[error("there is no stream {0}")]
     NoStream(StreamId),
@@ -91,6 +96,18 @@ pub enum StoreError {
     /// No room for another stream.
     #[error("{0} streams exist, the most that one installation keeps; delete one first")]
     Full(usize),
+    /// A token that could write to nothing, or whose list of scopes has no end.
+    #[error("token {0}: give it 1 to {1} scopes: a department, department.project or department.project.business")]
+    TokenScopes(TokenName, usize),
+    /// There is one already.
+    #[error("token {0} exists already; rotate it for another secret, or delete it first")]
+    TokenExists(TokenName),
+    /// There is no such token.
+    #[error("there is no token {0}")]
+    NoToken(TokenName),
+    /// No room for another token.
+    #[error("{0} tokens exist, the most that one installation keeps; delete one first")]
+    TokensFull(usize),
     /// Another machine runs under the agent's id.
     #[error("agent id {0} is in use by another running agent; give this one a state directory of its own")]
     Leased(String),

@@ -12,7 +12,7 @@ use stream::Incarnation;
 use stream::facts::FlowReport;
 
 use crate::ledger::Marks;
-use crate::status::{Role, RoleHealth};
+use crate::status::{GatewayLane, Role, RoleHealth};
 
 /// A reporter silent for longer is forgotten.
 const REPORTER_KEPT_MS: i64 = 3_600_000;
@@ -147,6 +147,19 @@ fn usual_silence_ms(role: Role) -> u64 {
 }
 
 impl Flow {
+    /// What each gateway reported last.
+    pub fn gateways(&self, now_ms: i64) -> Vec<GatewayLane> {
+        let lane = |(report, at_ms): &(FlowReport, i64)| GatewayLane {
+            gateway: report.reporter.clone(),
+            queue_bytes: if now_ms - at_ms < QUEUE_FRESH_MS { report.queue_bytes } else { 0 },
+            producers: report.producers.clone(),
+            refused_last: report.refused_last.clone(),
+        };
+        let mut lanes: Vec<_> = self.reporters.values().map(lane).collect();
+        lanes.sort_by(|a, b| a.gateway.cmp(&b.gateway));
+        lanes
+    }
+
     /// Bytes queued, as reported just now.
     pub fn queue_bytes(&self, now_ms: i64) -> u64 {
         let fresh = self.reporters.values().filter(|(_, at_ms)| now_ms - at_ms < QUEUE_FRESH_MS);
@@ -182,6 +195,8 @@ mod tests {
             bytes: 10 * records,
             refusals: [("queue_full".to_owned(), records / 10)].into(),
             queue_bytes: 5,
+            producers: Vec::new(),
+            refused_last: None,
         }
     }
 

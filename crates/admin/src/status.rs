@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use stream::config::{Input, StreamConfig};
-use stream::facts::LegReport;
+use stream::facts::{LegReport, RefusedLast};
 use stream::fate::FateCounts;
 use stream::{Incarnation, StreamId, TopicName};
 
@@ -91,6 +91,8 @@ pub struct StreamStatus {
     pub queue_bytes: u64,
     /// Batches refused by gateways, by reason.
     pub refusals: BTreeMap<String, u64>,
+    /// Its lane in each gateway that has reported within the last hour.
+    pub gateways: Vec<GatewayLane>,
     /// Records per fate and removed doubles, all legs together.
     pub fates: FateCounts,
     /// Bytes of bodies delivered.
@@ -109,6 +111,19 @@ pub struct StreamStatus {
     pub set_apart: u64,
     /// Why a leg stands still, if one does.
     pub failure: Option<String>,
+}
+
+/// A stream's lane in one gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayLane {
+    /// The gateway.
+    pub gateway: String,
+    /// Bytes queued there.
+    pub queue_bytes: u64,
+    /// The producers that the queue is bound to in this slice.
+    pub producers: Vec<usize>,
+    /// Why it refused last.
+    pub refused_last: Option<RefusedLast>,
 }
 
 /// What is going on now.
@@ -155,6 +170,7 @@ fn one(config: &StreamConfig, rates: Rates, entry: Option<&Entry>, live: &Live, 
         received_bytes_per_s: rates.received_bytes,
         queue_bytes: flow.map_or(0, |flow| flow.queue_bytes(now_ms)),
         refusals: flow.map(|flow| flow.refusals.clone()).unwrap_or_default(),
+        gateways: flow.map(|flow| flow.gateways(now_ms)).unwrap_or_default(),
         fates,
         delivered_bytes: legs().map(|report| report.delivered_bytes).sum(),
         delivered_records_per_s: rates.delivered_records,

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Incarnation, StreamId, TopicName};
 use crate::limits;
+use crate::policy::GatewayPolicy;
+use crate::token::{Rate, Token, TokenName};
 
 /// A stream as its user writes it. The id names department, project and business.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,9 @@ pub struct StreamSpec {
     /// What the key of a record is; said where `order` is `key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_key: Option<OrderKey>,
+    /// How records are packed on their way into a Kafka journal.
+    #[serde(default, skip_serializing_if = "Compression::is_none")]
+    pub compression: Compression,
     /// How the bytes of a record are read by the job.
     #[serde(default)]
     pub format: Format,
@@ -118,6 +123,26 @@ pub enum OrderKey {
     },
 }
 
+/// How a batch of records is packed in Kafka; its readers unpack it by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// As it is.
+    #[default]
+    None,
+    /// LZ4: cheap.
+    Lz4,
+    /// Zstandard at its fastest: smaller.
+    Zstd,
+}
+
+impl Compression {
+    /// Whether nothing is packed.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
 /// How a record's bytes are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -187,6 +212,9 @@ pub struct KafkaTarget {
     /// How a row becomes a value.
     #[serde(default)]
     pub format: KafkaFormat,
+    /// How batches of rows are packed.
+    #[serde(default, skip_serializing_if = "Compression::is_none")]
+    pub compression: Compression,
 }
 
 /// How a row becomes a Kafka record's value.
@@ -238,6 +266,13 @@ pub struct StreamLimits {
     pub retention_waits: bool,
     /// How often a leg commits.
     pub checkpoint_ms: u64,
+    /// How much each gateway takes.
+    #[serde(skip_serializing_if = "is_unlimited")]
+    pub rate: Rate,
+}
+
+fn is_unlimited(rate: &Rate) -> bool {
+    !rate.is_limited()
 }
 
 impl Default for StreamLimits {
@@ -249,6 +284,7 @@ impl Default for StreamLimits {
             retention_bytes: limits::RETENTION_BYTES,
             retention_waits: true,
             checkpoint_ms: limits::CHECKPOINT.as_millis() as u64,
+            rate: Rate::default(),
         }
     }
 }
@@ -286,13 +322,19 @@ impl StreamConfig {
     }
 }
 
-/// All streams at one version of the metadata: what a role watches and keeps as its last good copy.
+/// All streams and tokens at one version of the metadata: what a role watches and keeps as its last good copy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Grows with every change of any stream.
+    /// Grows with every change of any stream or token.
     pub version: u64,
     /// The streams by id.
     pub streams: BTreeMap<StreamId, StreamConfig>,
+    /// How gateways serve their queues.
+    #[serde(default)]
+    pub gateways: GatewayPolicy,
+    /// The write tokens by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tokens: BTreeMap<TokenName, Token>,
 }
 
 /// Why a spec was refused; each names the field and the mend.
@@ -339,6 +381,7 @@ impl StreamSpec {
             partitions: None,
             order: Order::default(),
             order_key: None,
+            compression: Compression::default(),
             format: Format::default(),
             inputs: Vec::new(),
             sinks: default_sinks(),

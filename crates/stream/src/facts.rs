@@ -154,4 +154,19 @@ pub struct FlowReport {
     pub refusals: BTreeMap<String, u64>,
     /// Bytes queued now.
     pub queue_bytes: u64,
+    /// The producers that the stream's queue is bound to in this slice.
+    #[serde(default)]
+    pub producers: Vec<usize>,
+    /// The newest refusal.
+    #[serde(default)]
+    pub refused_last: Option<RefusedLast>,
+}
+
+/// Why a batch was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedLast {
+    /// When, in ms since 1970.
+    pub at_ms: i64,
+    /// The refusal in the words that its sender heard.
+    pub message: String,
 }

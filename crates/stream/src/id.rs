@@ -54,7 +54,7 @@ impl FromStr for StreamId {
 }
 
 /// Checks each dot-separated part of `text`.
-fn check_parts(text: &str, chars_max: usize) -> Result<(), NameError> {
+pub(crate) fn check_parts(text: &str, chars_max: usize) -> Result<(), NameError> {
     let fits = |part: &&str| {
         !part.is_empty()
             && part.len() <= chars_max

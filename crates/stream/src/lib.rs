@@ -2,7 +2,7 @@
 //! and the seams (clock, disk) behind which durable code is tested.
 //!
 //! A record through this crate: it is named by [`provenance`], travels in a [`batch`], is cut to size by [`limits`],
-//! and ends in one [`fate`]. [`config`] says what the user wants of its stream, [`facts`] what the roles state of it.
+//! and ends in one [`fate`]. [`config`] says what the user wants of its stream, [`token`] who may send to it, [`facts`] what the roles state of it.
 //! This crate depends on no room.
 
 pub mod id;
@@ -11,6 +11,8 @@ pub mod ranges;
 pub mod batch;
 pub mod fate;
 pub mod config;
+pub mod token;
+pub mod policy;
 pub mod facts;
 pub mod limits;
 pub mod wire;

@@ -29,6 +29,9 @@ pub const PRODUCER_LINGER_MAX: Duration = Duration::from_millis(16);
 pub const PRODUCER_OUTSTANDING_BYTES_MAX: usize = 4 * MIB;
 /// How long producers and queues stay bound.
 pub const SLICE: Duration = Duration::from_secs(600);
+/// How far ahead of a gateway's clock the time may lie that a client states of an event: a clock that is wrong by more
+/// would carry the watermark of everybody's partitions into the future. The event is taken all the same.
+pub const EVENT_TIME_AHEAD_MAX: Duration = Duration::from_secs(3600);
 /// How long a gateway tries a batch before it refuses it whole.
 pub const BATCH_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of one topic in one group commit: a flooding topic lengthens another's commit by this much at most.

@@ -51,10 +51,16 @@ pub enum RefusalReason {
     Unavailable,
     /// The journal's disk is full.
     DiskFull,
+    /// Its sender shows no token, or one that is not known.
+    Unauthorized,
+    /// Its sender's token, or certificate, is not for this stream.
+    Forbidden,
+    /// The stream, the token or the connection has brought more than its rate.
+    RateLimited,
 }
 
 impl RefusalReason {
-    const NAMES: [(Self, &'static str); 7] = [
+    const NAMES: [(Self, &'static str); 10] = [
         (Self::UnknownStream, "unknown_stream"),
         (Self::QueueFull, "queue_full"),
         (Self::Malformed, "malformed"),
@@ -62,6 +68,9 @@ impl RefusalReason {
         (Self::KeyReused, "key_reused"),
         (Self::Unavailable, "unavailable"),
         (Self::DiskFull, "disk_full"),
+        (Self::Unauthorized, "unauthorized"),
+        (Self::Forbidden, "forbidden"),
+        (Self::RateLimited, "rate_limited"),
     ];
 
     /// The name on the wire and in metrics.

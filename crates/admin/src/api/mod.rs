@@ -4,6 +4,8 @@
 pub mod guard;
 pub mod extract;
 pub mod streams;
+pub mod tokens;
+pub mod gateways;
 pub mod config;
 pub mod facts;
 pub mod legs;
@@ -15,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
 use http::StatusCode;
 use stream::clock::Clock;
@@ -99,6 +101,11 @@ pub fn router(shared: Arc<Shared>) -> Router {
                 .layer(DefaultBodyLimit::max(FACTS_BYTES_MAX)),
         )
         .merge(Router::new().route("/api/v1/legs", post(legs::take)).layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)))
+        .route("/api/v1/gateways", get(gateways::show).put(gateways::change))
+        .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/api/v1/tokens/{name}", delete(tokens::delete))
+        .route("/api/v1/tokens/{name}/rotate", post(tokens::rotate))
+        .route("/api/v1/tokens/{name}/retire", post(tokens::retire))
         .route("/api/v1/config", get(config::watch))
         .route("/api/v1/agents/{id}/lease", post(agents::lease))
         .route("/api/v1/ledger/{id}", get(ledger::show))
@@ -132,13 +139,15 @@ impl Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let status = match &error {
-            StoreError::Spec(_) => StatusCode::BAD_REQUEST,
-            StoreError::NoStream(_) => StatusCode::NOT_FOUND,
+            StoreError::Spec(_) | StoreError::TokenScopes(..) | StoreError::Policy(_) => StatusCode::BAD_REQUEST,
+            StoreError::NoStream(_) | StoreError::NoToken(_) => StatusCode::NOT_FOUND,
             StoreError::Exists(_)
             | StoreError::TopicTaken { .. }
             | StoreError::TopicFixed(..)
             | StoreError::Partitions(..)
             | StoreError::Full(_)
+            | StoreError::TokenExists(_)
+            | StoreError::TokensFull(_)
             | StoreError::Leased(_) => StatusCode::CONFLICT,
             StoreError::Version(..) => StatusCode::PRECONDITION_FAILED,
             StoreError::Database(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -1,5 +1,6 @@
 //! One stream: its numbers, its charts, its ledger, its configuration.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -14,7 +15,7 @@ use crate::api::ledger::living;
 use crate::api::{Failure, Shared};
 use crate::audit;
 use crate::ledger::{Account, Collected, Ledger, LegBalance, MissingSource};
-use crate::status::{self, StreamStatus};
+use crate::status::{self, GatewayLane, StreamStatus};
 
 /// Sources and missing ranges shown; the API has all.
 const SHOWN_MAX: usize = 50;
@@ -37,6 +38,7 @@ pub(super) async fn page(
         }
         @if let Some(own) = own { (sums(own, &ledger)) }
         (charts())
+        @if let Some(own) = own { (gateways(own, status.at_ms)) }
         (ledger_section(&ledger))
         (configuration(&config))
     };
@@ -59,6 +61,49 @@ fn sums(stream: &StreamStatus, ledger: &Ledger) -> Markup {
             (tile("Missing", format::bytes(missing), "of sources", missing > 0))
         }
     }
+}
+
+/// Its lanes in the gateways: what is queued, who serves it, what was refused and why.
+fn gateways(stream: &StreamStatus, now_ms: i64) -> Markup {
+    html! {
+        section #gateways data-live {
+            h2 { "Gateways" }
+            @if stream.gateways.is_empty() { p.note { "No gateway has reported yet." } }
+            @else {
+                div.table {
+                    table {
+                        thead { tr { th { "Gateway" } th.n { "Queued" } th { "Producers in this slice" } th { "Refused last" } } }
+                        tbody { @for lane in &stream.gateways { (gateway_row(lane, now_ms)) } }
+                    }
+                }
+                @if !stream.refusals.is_empty() { p.note { "Batches refused: " (refusals(&stream.refusals)) } }
+            }
+        }
+    }
+}
+
+fn gateway_row(lane: &GatewayLane, now_ms: i64) -> Markup {
+    let ago = |at_ms: i64| format::duration(u64::try_from(now_ms - at_ms).unwrap_or(0));
+    let producers: Vec<String> = lane.producers.iter().map(ToString::to_string).collect();
+    html! {
+        tr {
+            td { (lane.gateway) }
+            td.n { (format::bytes(lane.queue_bytes)) }
+            td { (producers.join(", ")) }
+            td {
+                @match &lane.refused_last {
+                    Some(last) => { (ago(last.at_ms)) " ago: " (last.message) }
+                    None => "–"
+                }
+            }
+        }
+    }
+}
+
+/// Counts by reason.
+fn refusals(by_reason: &BTreeMap<String, u64>) -> String {
+    let one = |(reason, count): (&String, &u64)| format!("{} {reason}", format::count(*count));
+    by_reason.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn ledger_section(ledger: &Ledger) -> Markup {
@@ -228,6 +273,12 @@ fn configuration(config: &StreamConfig) -> Markup {
                         " or " (format::bytes(limits.retention_bytes))
                         @if limits.retention_waits { ", but until read" }
                         " · commit every " (format::duration(limits.checkpoint_ms))
+                        @if limits.rate.bytes_per_second_max > 0 {
+                            " · " (format::bytes(limits.rate.bytes_per_second_max)) "/s at each gateway"
+                        }
+                        @if limits.rate.requests_per_second_max > 0 {
+                            " · " (format::count(limits.rate.requests_per_second_max)) " requests/s at each gateway"
+                        }
                     }
                 }
                 div { h3 { "Job" } pre { (config.sql()) } }

@@ -1,4 +1,4 @@
-//! What admin keeps: streams, facts, legs and leases, in one SQLite database with one writer.
+//! What admin keeps: streams, tokens, facts, legs and leases, in one SQLite database with one writer.
 //!
 //! The writer is a task. It takes what has queued up (at most [`COMMANDS_PER_COMMIT_MAX`]), applies it in one
 //! transaction, and answers each command only after the commit is on disk (WAL, `synchronous=FULL`): 4,000 reporters
@@ -15,6 +15,8 @@ pub mod streams;
 pub mod facts;
 pub mod legs;
 pub mod agents;
+pub mod tokens;
+pub mod gateways;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -23,6 +25,8 @@ use sqlx::{Connection, SqliteConnection};
 use stream::clock::Clock;
 use stream::config::{Snapshot, StreamConfig, StreamSpec};
 use stream::facts::{LegReport, ReportReply, SourceFact};
+use stream::policy::GatewayPolicy;
+use stream::token::{SecretHash, TokenName, TokenSpec};
 use stream::{StreamId, crash};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -32,6 +36,7 @@ use crate::error::StoreError;
 use crate::metrics;
 use agents::Leases;
 pub use book::Book;
+use tokens::TokenChange;
 
 /// Commands that wait for the writer; beyond it their senders wait.
 const COMMANDS_QUEUED_MAX: usize = 1_024;
@@ -74,6 +79,10 @@ enum Command {
     Facts(Vec<SourceFact>, Reply<()>),
     Leg(Box<LegReport>, Reply<ReportReply>),
     Lease { agent: String, boot_nonce: String, reply: Reply<()> },
+    CreateToken(TokenSpec, SecretHash, Reply<()>),
+    ChangeToken(TokenName, TokenChange, Reply<()>),
+    DeleteToken(TokenName, Reply<()>),
+    ChangeGateways(GatewayPolicy, Reply<()>),
 }
 
 /// A handle to the store. Cheap to clone.
@@ -138,6 +147,26 @@ impl Store {
     /// Takes or renews an agent's lease.
     pub async fn lease(&self, agent: String, boot_nonce: String) -> Result<(), StoreError> {
         self.ask(|reply| Command::Lease { agent, boot_nonce, reply }).await
+    }
+
+    /// Stores a new token with the hash of its first secret.
+    pub async fn create_token(&self, spec: TokenSpec, secret: SecretHash) -> Result<(), StoreError> {
+        self.ask(|reply| Command::CreateToken(spec, secret, reply)).await
+    }
+
+    /// Changes a token's secrets.
+    pub async fn change_token(&self, name: TokenName, change: TokenChange) -> Result<(), StoreError> {
+        self.ask(|reply| Command::ChangeToken(name, change, reply)).await
+    }
+
+    /// Ends a token.
+    pub async fn delete_token(&self, name: TokenName) -> Result<(), StoreError> {
+        self.ask(|reply| Command::DeleteToken(name, reply)).await
+    }
+
+    /// Changes how gateways serve their queues.
+    pub async fn change_gateways(&self, policy: GatewayPolicy) -> Result<(), StoreError> {
+        self.ask(|reply| Command::ChangeGateways(policy, reply)).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
@@ -246,6 +275,16 @@ impl Writing<'_> {
             Command::Lease { agent, boot_nonce, reply } => {
                 answer(reply, agents::lease(connection, leases, agent, boot_nonce, *now_ms).await)
             }
+            Command::CreateToken(spec, secret, reply) => {
+                answer(reply, tokens::create(connection, snapshot, spec, secret).await)
+            }
+            Command::ChangeToken(name, change, reply) => {
+                answer(reply, tokens::change(connection, snapshot, name, change).await)
+            }
+            Command::ChangeGateways(policy, reply) => {
+                answer(reply, gateways::change(connection, snapshot, policy).await)
+            }
+            Command::DeleteToken(name, reply) => answer(reply, tokens::delete(connection, snapshot, name).await),
         }
     }
 }

@@ -7,7 +7,7 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
-use super::{Loaded, agents, facts, legs, streams};
+use super::{Loaded, agents, facts, gateways, legs, streams, tokens};
 use crate::error::{AdminError, StoreError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -67,7 +67,9 @@ fn opening_failed(file: &Path, error: &sqlx::Error) -> AdminError {
 
 /// Loads all that is stored of living streams.
 pub async fn load(connection: &mut SqliteConnection) -> Result<Loaded, StoreError> {
-    let snapshot = streams::load(connection).await?;
+    let mut snapshot = streams::load(connection).await?;
+    tokens::load(connection, &mut snapshot).await?;
+    gateways::load(connection, &mut snapshot).await?;
     let mut loaded = Loaded { snapshot, ..Loaded::default() };
     facts::load(connection, &mut loaded).await?;
     legs::load(connection, &mut loaded).await?;

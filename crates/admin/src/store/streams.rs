@@ -151,7 +151,8 @@ fn topic_free(snapshot: &Snapshot, config: &StreamConfig) -> Result<(), StoreErr
     }
 }
 
-async fn count_up(connection: &mut SqliteConnection, snapshot: &mut Snapshot) -> Result<(), StoreError> {
+/// Counts a change.
+pub(super) async fn count_up(connection: &mut SqliteConnection, snapshot: &mut Snapshot) -> Result<(), StoreError> {
     snapshot.version += 1;
     sqlx::query("UPDATE metadata SET version = ?").bind(snapshot.version as i64).execute(connection).await?;
     Ok(())

@@ -4,3 +4,4 @@ mod harness;
 mod reports;
 mod serving;
 mod streams;
+mod tokens;

@@ -145,6 +145,8 @@ async fn status_and_history_show_what_flows() {
         bytes: 50_000,
         refusals: [("queue_full".to_owned(), 2)].into(),
         queue_bytes: 77,
+        producers: Vec::new(),
+        refused_last: None,
     };
     admin.client.send::<()>(Method::POST, "/api/v1/flows", &[flow]).await.unwrap();
     post_facts(&admin, &[fact(&config, 1, 50_000)]).await;
