@@ -42,6 +42,12 @@ pub enum Command {
     /// Create, list, show, change and delete streams.
     #[command(subcommand)]
     Stream(Stream),
+    /// How all gateways serve their queues: show and change.
+    #[command(subcommand)]
+    Gateways(Gateways),
+    /// Who may send to which streams: create, list, rotate, retire and delete write tokens.
+    #[command(subcommand)]
+    Token(Token),
     /// Show what every stream receives and delivers.
     Status(Status),
     /// Send a file's lines, or standard input's, to a stream.
@@ -194,6 +200,74 @@ pub struct StreamCreate {
     pub admin: AdminUrl,
 }
 
+/// Verbs on the gateways' policy.
+#[derive(Subcommand)]
+#[command(after_help = "Example: let a queue hold three producers, and turn every five minutes\n\n  \
+    isolane gateways set producers_per_queue=3 slice_seconds=300")]
+pub enum Gateways {
+    /// Show what was set.
+    Show(AdminUrl),
+    /// Change it; takes effect within a second, without a restart.
+    Set {
+        /// `producers_per_queue=N` (1 to 64), `slice_seconds=N` (1 to 86400); `null` sets one back.
+        #[arg(required = true, value_name = "FIELD=VALUE")]
+        changes: Vec<String>,
+        /// Where admin answers.
+        #[command(flatten)]
+        admin: AdminUrl,
+    },
+}
+
+/// Verbs on write tokens.
+#[derive(Subcommand)]
+#[command(
+    after_help = "Example: a token for all streams of a project, changed a while later without any refusal\n\n  \
+    isolane token create web-shop --scope sales.shop\n  \
+    isolane token rotate web-shop      # both secrets are good now: give senders the new one\n  \
+    isolane token retire web-shop      # now only the new one is"
+)]
+pub enum Token {
+    /// Make a token and show its secret, this once.
+    Create(TokenCreate),
+    /// List the tokens, without their secrets.
+    List(AdminUrl),
+    /// Make a token's next secret and show it, this once; the one before it stays good until it is retired.
+    Rotate(TokenName),
+    /// End every secret of a token but the newest.
+    Retire(TokenName),
+    /// End a token. Gateways refuse it within a second.
+    Delete(TokenName),
+}
+
+/// A token.
+#[derive(ClapArgs)]
+pub struct TokenName {
+    /// Its name.
+    pub name: String,
+    /// Where admin answers.
+    #[command(flatten)]
+    pub admin: AdminUrl,
+}
+
+/// `token create`.
+#[derive(ClapArgs)]
+pub struct TokenCreate {
+    /// Its name: 1 to 32 characters of a-z, 0-9 and '-'.
+    pub name: String,
+    /// What it may write to: a department, department.project or department.project.business; may be repeated.
+    #[arg(long, required = true)]
+    pub scope: Vec<String>,
+    /// Bytes of records a second that each gateway takes from all its senders together; 0: no limit.
+    #[arg(long, default_value_t = 0, value_name = "BYTES")]
+    pub bytes_per_second_max: u64,
+    /// Requests a second, likewise.
+    #[arg(long, default_value_t = 0, value_name = "REQUESTS")]
+    pub requests_per_second_max: u64,
+    /// Where admin answers.
+    #[command(flatten)]
+    pub admin: AdminUrl,
+}
+
 /// `stream tap`.
 #[derive(ClapArgs)]
 pub struct StreamTap {
@@ -294,6 +368,8 @@ pub struct QuarantineShow {
 /// `status`.
 #[derive(ClapArgs)]
 pub struct Status {
+    /// One stream, `department.project.business`, with its lanes in the gateways; none: a line for each.
+    pub id: Option<String>,
     /// Write JSON.
     #[arg(long)]
     pub json: bool,
@@ -312,6 +388,12 @@ pub struct Send {
     /// The gateway's HTTP door.
     #[arg(long, env = "ISOLANE_GATEWAY", default_value = "http://127.0.0.1:7701")]
     pub gateway: String,
+    /// A write token's secret, where the gateway asks for one.
+    #[arg(long, env = "ISOLANE_TOKEN", hide_env_values = true, value_name = "SECRET")]
+    pub token: Option<String>,
+    /// The authority of the gateway's certificate (PEM); else those that the system trusts.
+    #[arg(long, env = "ISOLANE_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 /// Verbs on SQL.

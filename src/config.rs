@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use gateway::{Access, TlsFiles};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use stream::token::Rate;
 
 /// `config/admin.toml`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +54,36 @@ pub struct GatewayConfig {
     pub journal: String,
     /// Where streams are configured.
     pub admin: String,
+    /// What senders must show.
+    #[serde(default)]
+    pub access: Access,
+    /// Doors beyond loopback without TLS: a balancer before them ends it.
+    #[serde(default)]
+    pub plaintext: bool,
+    /// What one connection may bring.
+    #[serde(default)]
+    pub connection_rate: Rate,
+    /// How old a connection gets, in seconds, before its client is asked to come again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_age_seconds_max: Option<u64>,
+    /// TLS at both doors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
+}
+
+/// An agent's `[gateway_tls]`: PEM files, read for each connection.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayTls {
+    /// The authority of the gateway's certificate; none: those that the system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The agent's own certificate; with `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// Its private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
 }
 
 /// `config/query.toml`.
@@ -78,10 +110,16 @@ pub struct AgentConfig {
     pub ops_listen: SocketAddr,
     /// Positions, cuts and quarantine of every stream.
     pub state_dir: PathBuf,
-    /// The gateway's gRPC door, e.g. `http://127.0.0.1:7702`.
+    /// The gateway's gRPC door, e.g. `http://127.0.0.1:7702`, or `https://gateway.example:7702`.
     pub gateway: String,
     /// Where streams are configured.
     pub admin: String,
+    /// The file that holds the write token to show to the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_token_file: Option<PathBuf>,
+    /// TLS to the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_tls: Option<GatewayTls>,
 }
 
 /// Reads a role's file.
@@ -90,7 +128,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     toml::from_str(&text).with_context(|| format!("{}: see config/ for a commented example", path.display()))
 }
 
-/// Listening beyond this machine needs authentication, which no door has yet.
+/// Listening beyond this machine needs authentication, which only a gateway's doors have.
 pub fn on_loopback(address: SocketAddr) -> Result<SocketAddr> {
     ensure!(
         address.ip().is_loopback(),

@@ -35,6 +35,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Agent(file) => role::agent::run(file).await.map(|()| ExitCode::SUCCESS),
         Command::Worker { settings } => role::worker::run(&settings).await,
         Command::Stream(stream) => verb::stream::run(stream).await.map(|()| ExitCode::SUCCESS),
+        Command::Gateways(gateways) => verb::gateways::run(gateways).await.map(|()| ExitCode::SUCCESS),
+        Command::Token(token) => verb::token::run(token).await.map(|()| ExitCode::SUCCESS),
         Command::Status(status) => verb::status::run(status).await.map(|()| ExitCode::SUCCESS),
         Command::Send(send) => verb::send::run(send).await.map(|()| ExitCode::SUCCESS),
         Command::Sql(sql) => verb::sql::run(sql).map(|()| ExitCode::SUCCESS),

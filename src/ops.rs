@@ -24,9 +24,13 @@ pub fn start_logs() {
     tracing_subscriber::fmt().json().with_env_filter(level).with_writer(std::io::stderr).init();
 }
 
-/// Listens, or says who cannot and what to do.
+/// Listens on this machine alone, or says who cannot and what to do.
 pub async fn listen(address: SocketAddr, what: &str) -> Result<TcpListener> {
-    let address = crate::config::on_loopback(address)?;
+    listen_anywhere(crate::config::on_loopback(address)?, what).await
+}
+
+/// Listens wherever it is told to: for doors that look at who comes.
+pub async fn listen_anywhere(address: SocketAddr, what: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address} for {what}; end what uses the port, or choose another (0 picks a free one)")
     })

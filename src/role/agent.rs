@@ -1,9 +1,12 @@
 //! Role: agent, the supervisor of the collecting workers.
 
-use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+use agent::Gateway;
+use anyhow::{Context, Result, bail};
 
 use crate::args::RoleFile;
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, GatewayTls};
 use crate::ops;
 
 /// Runs until asked to end.
@@ -16,11 +19,22 @@ pub async fn run(file: RoleFile) -> Result<()> {
     let settings = agent::AgentSettings {
         agent_id: None,
         state_dir: config.state_dir,
-        gateway: config.gateway,
+        gateway: gateway_of(config.gateway, config.gateway_token_file, config.gateway_tls)?,
         admin: config.admin,
         worker_command: vec![program.to_string_lossy().into_owned(), "worker".to_owned()],
         pace: agent::Pace::default(),
     };
     ops::say_ready();
     Ok(agent::supervise(settings, disk, watch, ops::asked_to_end()).await?)
+}
+
+/// The gateway, and what is shown to it.
+fn gateway_of(url: String, token_file: Option<PathBuf>, tls: Option<GatewayTls>) -> Result<Gateway> {
+    let (ca, certificate, key) = tls.map_or((None, None, None), |tls| (tls.ca, tls.certificate, tls.key));
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => bail!("gateway_tls: certificate and key belong together"),
+    };
+    Ok(Gateway { url, token_file, ca, identity })
 }

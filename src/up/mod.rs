@@ -23,7 +23,9 @@ use crate::args::Up;
 use crate::config::{AdminConfig, AgentConfig, GatewayConfig, JournalConfig, QueryConfig};
 use crate::ops;
 use child::Role;
+use gateway::Access;
 use ports::Ports;
+use stream::token::Rate;
 
 /// Runs everything until Ctrl-C.
 pub async fn run(args: Up) -> Result<()> {
@@ -103,6 +105,11 @@ fn write_configs(dir: &Path, ports: &Ports, other_journal: Option<&str>) -> Resu
         state_dir: state("gateway"),
         journal: journal.clone(),
         admin: admin.clone(),
+        access: Access::Open,
+        plaintext: false,
+        connection_rate: Rate::default(),
+        connection_age_seconds_max: None,
+        tls: None,
     };
     let query_config = QueryConfig {
         ops_listen: ports.query_ops,
@@ -116,6 +123,8 @@ fn write_configs(dir: &Path, ports: &Ports, other_journal: Option<&str>) -> Resu
         state_dir: state("agent"),
         gateway: format!("http://{}", ports.grpc),
         admin,
+        gateway_token_file: None,
+        gateway_tls: None,
     };
     let mut roles = vec![write_config(dir, "admin", &admin_config)?];
     if other_journal.is_none() {

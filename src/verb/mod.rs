@@ -1,6 +1,8 @@
 //! The verbs for people: thin callers of the admin API, the gateway and the rooms' own checks.
 
 pub mod stream;
+pub mod token;
+pub mod gateways;
 pub mod status;
 pub mod send;
 pub mod sql;

@@ -3,15 +3,22 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use stream::StreamId;
 use stream::limits;
 use stream::retry::Backoff;
@@ -32,7 +39,8 @@ pub async fn run(send: args::Send) -> Result<()> {
     };
     let sender = Sender {
         url: format!("{}/v1/streams/{id}/records", send.gateway.trim_end_matches('/')),
-        http: Client::builder(TokioExecutor::new()).build_http(),
+        authorization: send.token.as_deref().map(authorization).transpose()?,
+        http: Client::builder(TokioExecutor::new()).build(connector(send.ca.as_deref())?),
         run: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
     };
     sender.send_all(input).await
@@ -40,8 +48,33 @@ pub async fn run(send: args::Send) -> Result<()> {
 
 struct Sender {
     url: String,
-    http: Client<HttpConnector, Full<Bytes>>,
+    authorization: Option<HeaderValue>,
+    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     run: u64,
+}
+
+fn authorization(secret: &str) -> Result<HeaderValue> {
+    let mut shown = HeaderValue::try_from(format!("Bearer {}", secret.trim())).context("the token is none")?;
+    shown.set_sensitive(true);
+    Ok(shown)
+}
+
+/// For both kinds of URL; trusts `ca` alone, or whom the system trusts.
+fn connector(ca: Option<&Path>) -> Result<HttpsConnector<HttpConnector>> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+        Some(file) => {
+            let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            for certificate in read.with_context(|| format!("--ca {}: give a PEM file", file.display()))? {
+                roots.add(certificate).with_context(|| format!("--ca {}", file.display()))?;
+            }
+        }
+    }
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    Ok(HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build())
 }
 
 impl Sender {
@@ -74,10 +107,11 @@ impl Sender {
         let mut backoff = Backoff::default();
         let mut last = String::new();
         for _ in 0..TRIES {
-            let request = Request::post(&self.url)
+            let mut request = Request::post(&self.url)
                 .header("idempotency-key", &key)
                 .header("idempotency-time", self.run.to_string())
                 .body(Full::new(body.clone()))?;
+            request.headers_mut().extend(self.authorization.clone().map(|shown| (header::AUTHORIZATION, shown)));
             match self.http.request(request).await {
                 Ok(answer) if answer.status() == StatusCode::OK => return Ok(()),
                 Ok(answer) => {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stream::StreamId;
 use stream::config::{Format, Input, StreamConfig, StreamSpec};
 use stream::control::AdminClient;
@@ -104,16 +104,17 @@ fn path(id: &StreamId) -> String {
 }
 
 /// Applies `field=value`, fields of fields with dots. The value is JSON where it can be read so, text otherwise.
-fn apply(spec: &mut Value, change: &str) -> Result<()> {
+pub fn apply(spec: &mut Value, change: &str) -> Result<()> {
     let (field, value) = change.split_once('=').with_context(|| format!("{change:?}: write field=value"))?;
     let value = match value.strip_prefix('@') {
         Some(file) => Value::String(std::fs::read_to_string(file).with_context(|| format!("reading {file}"))?),
         None => serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())),
     };
     let mut place = spec;
+    // What has its default may not stand there. A name that is no field's is refused when the whole is read.
     for part in field.split('.') {
-        place =
-            place.get_mut(part).with_context(|| format!("a stream has no field {field:?}; see config/stream.toml"))?;
+        let fields = place.as_object_mut().with_context(|| format!("{field:?}: there are no fields in it"))?;
+        place = fields.entry(part).or_insert_with(|| json!({}));
     }
     *place = value;
     Ok(())
@@ -131,7 +132,12 @@ mod tests {
         let changed: StreamSpec = serde_json::from_value(spec.clone()).unwrap();
         assert_eq!(changed.limits.checkpoint_ms, 2000);
         assert_eq!(changed.priority, stream::config::Level::High);
-        assert!(apply(&mut spec, "colour=red").is_err());
+        apply(&mut spec, "limits.rate.bytes_per_second_max=5").unwrap();
+        let changed: StreamSpec = serde_json::from_value(spec.clone()).unwrap();
+        assert_eq!(changed.limits.rate.bytes_per_second_max, 5);
         assert!(apply(&mut spec, "priority").is_err());
+        assert!(apply(&mut spec, "priority.x=1").is_err());
+        apply(&mut spec, "colour=red").unwrap();
+        assert!(serde_json::from_value::<StreamSpec>(spec).unwrap_err().to_string().contains("colour"));
     }
 }

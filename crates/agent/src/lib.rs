@@ -20,6 +20,7 @@ pub mod metrics;
 #[cfg(test)]
 mod fake;
 
+pub use send::connect::Gateway;
 pub use settings::{AgentSettings, Pace, WorkerSettings};
 pub use supervise::{SuperviseError, supervise};
 pub use work::{EXIT_UNKNOWN_STREAM, WorkError, work};

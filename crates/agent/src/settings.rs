@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stream::{Incarnation, StreamId};
 
+use crate::send::connect::Gateway;
+
 /// What the supervisor is told.
 #[derive(Clone, Debug)]
 pub struct AgentSettings {
@@ -15,8 +17,8 @@ pub struct AgentSettings {
     pub agent_id: Option<String>,
     /// Where the agent keeps its id and, in a folder per stream, what its workers must remember.
     pub state_dir: PathBuf,
-    /// The gateway's gRPC address, e.g. `http://127.0.0.1:7702`.
-    pub gateway: String,
+    /// The gateway, and what is shown to it.
+    pub gateway: Gateway,
     /// Admin's address, e.g. `http://127.0.0.1:7700`.
     pub admin: String,
     /// Program and arguments that start a worker; [`WorkerSettings`] as JSON are appended as the last argument.
@@ -36,8 +38,8 @@ pub struct WorkerSettings {
     pub agent_id: String,
     /// The folder of this stream's life alone: positions, quarantine, last good copy of the configuration.
     pub state_dir: PathBuf,
-    /// The gateway's gRPC address.
-    pub gateway: String,
+    /// The gateway, and what is shown to it.
+    pub gateway: Gateway,
     /// Admin's address.
     pub admin: String,
     /// The process that started it, which holds a duplicate of its descriptors over the socket that is the worker's
@@ -116,7 +118,7 @@ mod tests {
             incarnation: Incarnation(7),
             agent_id: "0123456789abcdef".into(),
             state_dir: "/var/lib/x y".into(),
-            gateway: "http://127.0.0.1:7702".into(),
+            gateway: Gateway::at("http://127.0.0.1:7702"),
             admin: "http://127.0.0.1:7700".into(),
             supervisor: Some(1),
             pace: Pace::default(),

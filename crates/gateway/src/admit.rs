@@ -1,7 +1,7 @@
 //! What a batch must be to be let in: checks of its size against the limits, pure and before any queue sees it.
 
 use stream::config::StreamConfig;
-use stream::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use stream::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, EVENT_TIME_AHEAD_MAX};
 use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, BatchBuilder, Kind, StreamId};
 
@@ -35,12 +35,14 @@ pub fn check_batch(config: &StreamConfig, batch: &Batch) -> Result<(), Refusal> 
 pub struct Gatherer<'a> {
     config: &'a StreamConfig,
     gathered: BatchBuilder,
+    now_ms: i64,
+    times_left_out: usize,
 }
 
 impl<'a> Gatherer<'a> {
-    /// For a request of about `body_bytes`.
-    pub fn new(config: &'a StreamConfig, body_bytes: usize) -> Self {
-        Self { config, gathered: BatchBuilder::with_room(0, 0, body_bytes) }
+    /// For a request of about `body_bytes` that comes at `now_ms`.
+    pub fn new(config: &'a StreamConfig, body_bytes: usize, now_ms: i64) -> Self {
+        Self { config, gathered: BatchBuilder::with_room(0, 0, body_bytes), now_ms, times_left_out: 0 }
     }
 
     /// Takes a record, whose range ends at `range_end` of the request's own source.
@@ -49,8 +51,15 @@ impl<'a> Gatherer<'a> {
         within(id, "records in the body", gathered.len() + 1, REQUEST_RECORDS_MAX)?;
         within(id, "bytes in the longest record", body.len(), self.config.spec.limits.record_bytes_max)?;
         within(id, "bytes of records in the body", gathered.body_bytes() + body.len(), BATCH_BYTES_MAX)?;
-        gathered.push(Kind::Event, range_end, event_time_ms, body);
+        let sane = event_time_ms.filter(|ms| is_sane(*ms, self.now_ms));
+        self.times_left_out += usize::from(sane != event_time_ms);
+        gathered.push(Kind::Event, range_end, sane, body);
         Ok(())
+    }
+
+    /// Event times that cannot be true, and were left out.
+    pub fn times_left_out(&self) -> usize {
+        self.times_left_out
     }
 
     /// Whether nothing was taken yet.
@@ -68,6 +77,11 @@ impl<'a> Gatherer<'a> {
         gathered.shrink();
         if gathered.is_empty() { Err(empty()) } else { Ok(gathered) }
     }
+}
+
+/// Whether an event may have happened at `event_time_ms`.
+fn is_sane(event_time_ms: i64, now_ms: i64) -> bool {
+    (1..=now_ms.saturating_add(EVENT_TIME_AHEAD_MAX.as_millis() as i64)).contains(&event_time_ms)
 }
 
 /// The scope of a refusal that concerns one stream.
@@ -111,7 +125,7 @@ pub(crate) mod tests {
     }
 
     fn gather<P: Protocol>(config: &StreamConfig, headers: &HeaderMap, body: &[u8]) -> Result<Batch, Refusal> {
-        let mut records = Gatherer::new(config, body.len());
+        let mut records = Gatherer::new(config, body.len(), 2_000_000_000_000);
         P::gather(headers, &Bytes::copy_from_slice(body), &mut records)?;
         let source = SourceId::derive(1, &[]);
         Ok(records.finish()?.take(&config.spec.id, config.incarnation, source).unwrap())
@@ -126,6 +140,18 @@ pub(crate) mod tests {
     pub fn gathered<P: Protocol>(body: &[u8]) -> Result<Vec<(Range, Bytes)>, Refusal> {
         let batch = gathered_with::<P>(&HeaderMap::new(), body)?;
         Ok(batch.records().map(|record| (record.range, record.body)).collect())
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_true_is_left_out_and_its_event_is_not() {
+        let (config, now_ms, hour_ms) = (config(5), 1_700_000_000_000, 3_600_000);
+        let mut records = Gatherer::new(&config, 0, now_ms);
+        let times = [Some(now_ms + hour_ms), Some(now_ms + hour_ms + 1), Some(-1), Some(1), None, Some(i64::MAX)];
+        (1..).zip(times).for_each(|(end, time)| records.push(end, time, b"x").unwrap());
+        assert_eq!(records.times_left_out(), 3);
+        let batch = records.finish().unwrap().take(&config.spec.id, Incarnation(1), SourceId::derive(1, &[])).unwrap();
+        let taken: Vec<_> = batch.views().map(|record| record.event_time_ms).collect();
+        assert_eq!(taken, [times[0], None, None, times[3], None, None]);
     }
 
     #[test]

@@ -1,20 +1,46 @@
-//! The streams that a gateway takes records for, as its doors see them: published by the dispatcher, one handle a
-//! stream, with what has flowed through it.
+//! The streams that a gateway takes records for, and the tokens of their senders, as its doors see them: published by
+//! the dispatcher, one handle a stream, with what has flowed through it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stream::StreamId;
-use stream::config::StreamConfig;
-use stream::facts::FlowReport;
-use stream::wire::RefusalReason;
+use stream::config::{Snapshot, StreamConfig};
+use stream::facts::{FlowReport, RefusedLast};
+use stream::token::SecretHash;
+use stream::wire::Refusal;
 
+use crate::access::TokenHandle;
 use crate::budget::QueueId;
 use crate::metrics;
+use crate::rate::Rates;
 
-/// The streams by id.
-pub type Directory = BTreeMap<StreamId, Arc<StreamHandle>>;
+/// One version of what the doors know.
+#[derive(Debug, Default)]
+pub struct Directory {
+    /// The streams by id.
+    pub streams: BTreeMap<StreamId, Arc<StreamHandle>>,
+    /// The tokens by the hashes of their live secrets.
+    pub tokens: HashMap<SecretHash, Arc<TokenHandle>>,
+}
+
+impl Directory {
+    /// The tokens of `snapshot`. One that has not changed since `self` keeps what its senders owe.
+    pub fn tokens_of(&self, snapshot: &Snapshot) -> HashMap<SecretHash, Arc<TokenHandle>> {
+        let mut tokens = HashMap::new();
+        for token in snapshot.tokens.values() {
+            let known = token.secrets.iter().find_map(|secret| self.tokens.get(secret));
+            let new = || {
+                let rates = Rates::new(format!("token {}", token.spec.name), token.spec.rate);
+                Arc::new(TokenHandle { spec: token.spec.clone(), rates })
+            };
+            let handle = known.filter(|known| known.spec == token.spec).cloned().unwrap_or_else(new);
+            tokens.extend(token.secrets.iter().map(|secret| (*secret, Arc::clone(&handle))));
+        }
+        tokens
+    }
+}
 
 /// One stream at one version of its configuration.
 #[derive(Debug)]
@@ -23,6 +49,8 @@ pub struct StreamHandle {
     pub queue: QueueId,
     /// What its user wants.
     pub config: StreamConfig,
+    /// What may flow.
+    pub rates: Arc<Rates>,
     /// What has flowed.
     pub flow: Arc<Flow>,
 }
@@ -32,7 +60,14 @@ pub struct StreamHandle {
 pub struct Flow {
     records: AtomicU64,
     bytes: AtomicU64,
-    refusals: Mutex<BTreeMap<&'static str, u64>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    refusals: BTreeMap<&'static str, u64>,
+    refused_last: Option<RefusedLast>,
+    producers: Vec<usize>,
 }
 
 impl StreamHandle {
@@ -49,23 +84,36 @@ impl StreamHandle {
     }
 
     /// Notes a batch that was refused.
-    pub fn refused(&self, reason: RefusalReason) {
-        let mut refusals = self.flow.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        *refusals.entry(reason.name()).or_default() += 1;
-        metrics::refused(self.id(), reason.name());
+    pub fn refused(&self, refusal: &Refusal, now_ms: i64) {
+        let reason = refusal.reason.name();
+        let mut seen = self.seen();
+        *seen.refusals.entry(reason).or_default() += 1;
+        seen.refused_last = Some(RefusedLast { at_ms: now_ms, message: refusal.to_string() });
+        metrics::refused(self.id(), reason);
+    }
+
+    /// Notes who serves the queue from now on.
+    pub fn bound_to(&self, producers: Vec<usize>) {
+        self.seen().producers = producers;
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.flow.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `reporter` states of the stream.
     pub fn report(&self, reporter: &str, queue_bytes: u64) -> FlowReport {
-        let refusals = self.flow.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen();
         FlowReport {
             stream: self.id().clone(),
             incarnation: self.config.incarnation,
             reporter: reporter.to_owned(),
             records: self.flow.records.load(Ordering::Relaxed),
             bytes: self.flow.bytes.load(Ordering::Relaxed),
-            refusals: refusals.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            refusals: seen.refusals.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
             queue_bytes,
+            producers: seen.producers.clone(),
+            refused_last: seen.refused_last.clone(),
         }
     }
 }

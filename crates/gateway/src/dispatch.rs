@@ -12,6 +12,7 @@ use std::time::Duration;
 use stream::clock::Clock;
 use stream::control::ConfigWatch;
 use stream::limits::{GATEWAY_BYTES_MAX, IDEMPOTENCY_BYTES_MAX};
+use stream::policy::GatewayPolicy;
 use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, BatchBuilder, Kind, StreamId, crash};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,8 +20,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::access::{Access, Caller, Shown};
 use crate::budget::{Budget, Permit, QueueId};
-use crate::directory::{Directory, Flow, StreamHandle};
+use crate::directory::{Directory, StreamHandle};
 use crate::drr::Drr;
 use crate::facts::FactBook;
 use crate::key::Key;
@@ -28,6 +30,7 @@ use crate::lane::{KeyedLook, Lane};
 use crate::outcome::{deliver, refuse, tell};
 use crate::produce::{Landing, Produce, fly, given_up, in_time, passes};
 use crate::queue::{Answer, Cargo, Outcome, Rider};
+use crate::rate::Rates;
 use crate::schedule::{Binding, Schedule};
 use crate::settings::GatewaySettings;
 use crate::source::Start;
@@ -71,14 +74,22 @@ struct Message {
 pub struct Handle {
     inbox: mpsc::Sender<Message>,
     directory: watch::Receiver<Arc<Directory>>,
+    access: Access,
     /// The memory budget.
     pub budget: Arc<Budget>,
 }
 
 impl Handle {
-    /// The stream of this id, if records are taken for it.
-    pub fn stream(&self, id: &StreamId) -> Option<Arc<StreamHandle>> {
-        self.directory.borrow().get(id).cloned()
+    /// Who it is that shows this.
+    pub fn caller(&self, shown: Shown<'_>) -> Result<Caller, Refusal> {
+        self.access.caller(&self.directory.borrow(), shown)
+    }
+
+    /// The stream of this id, if `caller` may send to it and records are taken for it.
+    pub fn stream(&self, caller: &Caller, id: &str) -> Result<Arc<StreamHandle>, Refusal> {
+        let parsed: StreamId = id.parse().map_err(|_| admit::unknown_stream(id))?;
+        caller.may_send_to(&parsed)?;
+        self.directory.borrow().streams.get(&parsed).cloned().ok_or_else(|| admit::unknown_stream(id))
     }
 
     /// The streams, as they change.
@@ -118,6 +129,8 @@ pub struct Dispatcher<P> {
     start: Start,
     schedule: Schedule,
     slice: Duration,
+    /// Of the settings: as long as the policy does not say.
+    started_with: (usize, Duration),
     batch_deadline: Duration,
     outstanding_bytes_max: usize,
     started: Instant,
@@ -160,6 +173,7 @@ impl<P: Produce> Dispatcher<P> {
             start: Start { nonce },
             schedule: Schedule::new(producers.len(), settings.producers_per_queue, nonce as u64),
             slice: settings.slice,
+            started_with: (settings.producers_per_queue, settings.slice),
             batch_deadline: settings.batch_deadline,
             outstanding_bytes_max: settings.producer_outstanding_bytes_max,
             started: Instant::now(),
@@ -171,7 +185,7 @@ impl<P: Produce> Dispatcher<P> {
             flights: JoinSet::new(),
         };
         dispatcher.follow_config();
-        (dispatcher, Handle { inbox: sender, directory: directory_reader, budget })
+        (dispatcher, Handle { inbox: sender, directory: directory_reader, access: settings.access, budget })
     }
 
     /// Runs until the last handle is gone and nothing is queued or in flight.
@@ -315,10 +329,24 @@ impl<P: Produce> Dispatcher<P> {
 
     fn begin_slice(&mut self, now: Instant) {
         let slices = (now - self.started).as_millis() / self.slice.as_millis().max(1);
-        if slices as u64 == self.slices {
-            return;
+        if slices as u64 != self.slices {
+            self.slices = slices as u64;
+            self.bind_anew(now);
         }
-        self.slices = slices as u64;
+    }
+
+    /// Follows the gateways' policy. Bindings turn as at the beginning of a slice.
+    fn follow_policy(&mut self, policy: GatewayPolicy) {
+        let (per_queue, slice) = self.started_with;
+        let slice = policy.slice_seconds.map_or(slice, Duration::from_secs);
+        let changed = self.schedule.set_per_queue(policy.producers_per_queue.unwrap_or(per_queue));
+        if changed || slice != self.slice {
+            self.slice = slice;
+            self.bind_anew(Instant::now());
+        }
+    }
+
+    fn bind_anew(&mut self, now: Instant) {
         for lane in self.lanes.values_mut() {
             lane.binding.begin_turn(self.schedule.producers_of(lane.slot, self.slices), now);
         }
@@ -336,6 +364,7 @@ impl<P: Produce> Dispatcher<P> {
     /// Makes the lanes what the configuration says, and publishes them.
     fn follow_config(&mut self) {
         let snapshot = Arc::clone(&self.config.borrow_and_update());
+        self.follow_policy(snapshot.gateways);
         for (queue, lane) in &mut self.lanes {
             let now = snapshot
                 .streams
@@ -349,17 +378,18 @@ impl<P: Produce> Dispatcher<P> {
         let open = self.lanes.iter().filter(|(_, lane)| !lane.closing);
         let mut known: BTreeMap<StreamId, QueueId> =
             open.map(|(queue, lane)| (lane.handle.id().clone(), *queue)).collect();
-        let mut directory = Directory::new();
+        let tokens = self.directory.borrow().tokens_of(&snapshot);
+        let mut directory = Directory { tokens, ..Directory::default() };
         for (id, config) in &snapshot.streams {
             let queue = known.remove(id);
             let old = queue.and_then(|queue| self.lanes.get(&queue)).map(|lane| Arc::clone(&lane.handle));
             let handle = match old {
                 Some(old) if old.config == *config => old,
-                old => self.open_lane(queue, config, old.map(|old| Arc::clone(&old.flow)).unwrap_or_default()),
+                old => self.open_lane(queue, config, old.as_deref()),
             };
-            directory.insert(id.clone(), handle);
+            directory.streams.insert(id.clone(), handle);
         }
-        let key_bytes_max = IDEMPOTENCY_BYTES_MAX.min(GATEWAY_BYTES_MAX / directory.len().max(1));
+        let key_bytes_max = IDEMPOTENCY_BYTES_MAX.min(GATEWAY_BYTES_MAX / directory.streams.len().max(1));
         self.lanes.values_mut().for_each(|lane| lane.set_key_bytes_max(key_bytes_max));
         self.directory.send_replace(Arc::new(directory));
     }
@@ -369,12 +399,16 @@ impl<P: Produce> Dispatcher<P> {
         &mut self,
         queue: Option<QueueId>,
         config: &stream::config::StreamConfig,
-        flow: Arc<Flow>,
+        old: Option<&StreamHandle>,
     ) -> Arc<StreamHandle> {
         let new_queue = self.next_queue;
         let queue = queue.unwrap_or(new_queue);
         self.budget.open(queue, admit::scope(&config.spec.id), config.spec.limits.queue_bytes_max);
-        let handle = Arc::new(StreamHandle { queue, config: config.clone(), flow });
+        let limit = config.spec.limits.rate;
+        let rates = old.map(|old| Arc::clone(&old.rates)).filter(|rates| rates.limit() == limit);
+        let rates = rates.unwrap_or_else(|| Arc::new(Rates::new(admit::scope(&config.spec.id), limit)));
+        let flow = old.map(|old| Arc::clone(&old.flow)).unwrap_or_default();
+        let handle = Arc::new(StreamHandle { queue, config: config.clone(), rates, flow });
         if let Some(lane) = self.lanes.get_mut(&queue) {
             lane.reconfigure(Arc::clone(&handle));
             return handle;
@@ -382,6 +416,7 @@ impl<P: Produce> Dispatcher<P> {
         self.next_queue += 1;
         let slot = self.free_slots.pop_first().unwrap_or(self.lanes.len());
         let binding = Binding::new(self.schedule.producers_of(slot, self.slices));
+        handle.bound_to(binding.producers().to_vec());
         let lane = Lane::new(Arc::clone(&handle), slot, binding, self.producers.len(), self.start);
         self.lanes.insert(queue, lane);
         handle

@@ -155,7 +155,7 @@ impl Reporter {
             metrics::queue_bytes(stream.id(), queue_bytes);
             (stream.queue, stream.report(&self.book.gateway_id, queue_bytes))
         };
-        let flows = directory.values().map(|stream| report(self.budget.held(stream.queue) as u64, stream));
+        let flows = directory.streams.values().map(|stream| report(self.budget.held(stream.queue) as u64, stream));
         let news: Vec<(QueueId, FlowReport)> = told.news(flows);
         if !news.is_empty() {
             let flows: Vec<&FlowReport> = news.iter().map(|(_, flow)| flow).collect();
@@ -211,6 +211,8 @@ mod tests {
             bytes: records,
             refusals: Default::default(),
             queue_bytes,
+            producers: Vec::new(),
+            refused_last: None,
         };
         let mut told = Told::default();
         let mut tell = |flows: &[(QueueId, FlowReport)]| {

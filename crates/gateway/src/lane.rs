@@ -178,7 +178,9 @@ impl Lane {
     /// Ends a turn whose time has come.
     pub fn end_turn(&mut self, now: Instant, deadline: Duration) {
         let in_flight = &self.in_flight;
-        self.binding.end_turn(|producer| in_flight[producer].parcels > 0, now, deadline);
+        if self.binding.end_turn(|producer| in_flight[producer].parcels > 0, now, deadline) {
+            self.handle.bound_to(self.binding.producers().to_vec());
+        }
     }
 
     /// Whether nothing is queued or in flight.

@@ -1,7 +1,7 @@
 //! The gateway: many clients' records, over gRPC and HTTP, into one journal, each stream in a lane of its own.
 //!
-//! The path of a record: a door takes it ([`accept`]); it is checked ([`admit`]) and charged to its stream
-//! ([`budget`]); the [`dispatch`]er puts it into its stream's [`lane`] and [`queue`], after a look at its [`key`]; the
+//! The path of a record: a door takes it ([`accept`]) from somebody who may send it ([`access`]), no faster than agreed
+//! ([`rate`]); it is checked ([`admit`]) and charged to its stream ([`budget`]); the [`dispatch`]er puts it into its stream's [`lane`] and [`queue`], after a look at its [`key`]; the
 //! [`schedule`] says which producers serve the queue in this slice, [`drr`] whose turn it is on one of them; lines get
 //! their range ([`source`]) and are made a batch ([`pack`]); the batch is appended to the journal ([`produce`]). Only
 //! then is its sender told ([`outcome`]). [`facts`] tells admin.
@@ -11,6 +11,8 @@
 pub mod settings;
 pub mod error;
 pub mod accept;
+pub mod access;
+pub mod rate;
 pub mod admit;
 pub mod budget;
 pub mod directory;
@@ -38,6 +40,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
+pub use accept::tls::TlsFiles;
+pub use access::Access;
 pub use error::ServeError;
 pub use settings::GatewaySettings;
 
@@ -75,6 +79,9 @@ pub(crate) async fn serve_with<P: Produce>(
         listener.local_addr().map_err(|error| ServeError::Listen { door, cause: error.to_string() })
     };
     let (http_at, grpc_at) = (local("http", &http)?, local("grpc", &grpc)?);
+    settings.check_door(http_at)?;
+    settings.check_door(grpc_at)?;
+    let tls = settings.tls.clone().map(accept::tls::start).transpose()?;
     let book = Arc::new(FactBook::new(settings.gateway_id.clone()));
     let (dispatcher, handle) = Dispatcher::new(&settings, writers, config, Arc::clone(&book));
     let (admin, directory, budget) = (settings.admin.clone(), handle.directory(), Arc::clone(&handle.budget));
@@ -92,12 +99,12 @@ pub(crate) async fn serve_with<P: Produce>(
             body_within: settings.body_within,
         };
         let http_router = accept::http::router(door);
-        let grpc_router = accept::grpc::router(accept::grpc::Door { handle, stop: stop.clone() });
+        let grpc_router = accept::grpc::router(accept::grpc::Door { handle, clock: Arc::clone(&settings.clock) });
         let (settings, stop) = (settings.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::join!(
-                accept::serve("http", http, http_router, &settings, stop.clone()),
-                accept::serve("grpc", grpc, grpc_router, &settings, stop),
+                accept::serve("http", http, http_router, tls.clone(), &settings, stop.clone()),
+                accept::serve("grpc", grpc, grpc_router, tls, &settings, stop),
             )
         })
     };

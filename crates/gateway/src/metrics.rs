@@ -29,6 +29,13 @@ pub fn outstanding_bytes(producer: usize, bytes: usize) {
     gauge!("isolane_gateway_outstanding_bytes", "producer" => producer.to_string()).set(bytes as f64);
 }
 
+/// Event times that clients stated and that cannot be true; their events were taken without them.
+pub fn times_left_out(stream: &StreamId, events: usize) {
+    if events > 0 {
+        counter!("isolane_gateway_event_times_left_out", "stream" => stream.to_string()).increment(events as u64);
+    }
+}
+
 /// Open connections of a door.
 pub fn connections(door: &'static str, open: usize) {
     gauge!("isolane_gateway_open_connections", "door" => door).set(open as f64);

@@ -31,6 +31,12 @@ impl Schedule {
         Self { producers, per_queue: per_queue.clamp(1, producers), seed }
     }
 
+    /// At most `per_queue` (K) from now on. True if that is something new.
+    pub fn set_per_queue(&mut self, per_queue: usize) -> bool {
+        let before = std::mem::replace(&mut self.per_queue, per_queue.clamp(1, self.producers));
+        before != self.per_queue
+    }
+
     /// The producers of the queue at `slot` in `slice`: at least one, at most K, sorted.
     pub fn producers_of(&self, slot: usize, slice: u64) -> Vec<usize> {
         let first = slot * self.per_queue;
@@ -99,6 +105,11 @@ impl Binding {
             self.bound = turn.next;
         }
         over
+    }
+
+    /// The producers that the queue is bound to.
+    pub fn producers(&self) -> &[usize] {
+        &self.bound
     }
 
     /// The producers that may take something of the queue now: in a turn only those that stay.

@@ -1,12 +1,16 @@
 //! What a gateway is told when it starts. Everything else (streams, their limits) comes from the watched configuration.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stream::clock::{Clock, SystemClock};
 use stream::control::AdminClient;
 use stream::limits;
+use stream::token::Rate;
 
+use crate::accept::tls::TlsFiles;
+use crate::access::Access;
 use crate::error::ServeError;
 
 /// How long a client may take over the head of a request.
@@ -15,6 +19,8 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Open connections of each door.
 const CONNECTIONS_MAX: usize = 10_000;
+/// How old a connection gets: long beside what a new one costs, short beside how long a new gateway may stay idle.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 
 /// The settings of one gateway process.
 #[derive(Clone)]
@@ -47,6 +53,16 @@ pub struct GatewaySettings {
     pub body_within: Duration,
     /// Open connections of each door.
     pub connections_max: usize,
+    /// How old a connection gets before its client is asked to come again.
+    pub connection_age_max: Duration,
+    /// What one connection may bring.
+    pub connection_rate: Rate,
+    /// What senders must show. Doors beyond loopback need tokens.
+    pub access: Access,
+    /// TLS at both doors.
+    pub tls: Option<TlsFiles>,
+    /// Whether doors beyond loopback may do without TLS, because somebody before them does it.
+    pub plaintext: bool,
     /// Wall-clock time: births of sources, the window of idempotency keys.
     pub clock: Arc<dyn Clock>,
 }
@@ -69,7 +85,23 @@ impl GatewaySettings {
             head_within: HEAD_WITHIN,
             body_within: BODY_WITHIN,
             connections_max: CONNECTIONS_MAX,
+            connection_age_max: CONNECTION_AGE_MAX,
+            connection_rate: Rate::default(),
+            access: Access::default(),
+            tls: None,
+            plaintext: false,
             clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Whether a door may listen at `at`: beyond this machine not without tokens, and not in clear text unless that was
+    /// asked for.
+    pub fn check_door(&self, at: SocketAddr) -> Result<(), ServeError> {
+        match at.ip().is_loopback() {
+            true => Ok(()),
+            false if self.access == Access::Open => Err(ServeError::Open(at)),
+            false if self.tls.is_none() && !self.plaintext => Err(ServeError::Plaintext(at)),
+            false => Ok(()),
         }
     }
 

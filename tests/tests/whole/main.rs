@@ -2,6 +2,7 @@
 //! and refuses to start; how the ledger names what was taken away or doubled; the Kafka clusters; and what cannot be converted.
 
 mod flow;
+mod guarded;
 mod start;
 mod tamper;
 mod conformance;

@@ -3,37 +3,32 @@
 //! The task owns the [`flight`]; the connection comes and goes. Whatever was not answered when it went is sent again,
 //! record boundaries unchanged, over the next one.
 
+pub mod connect;
 pub mod flight;
 
 use std::time::{Duration, Instant};
 
 use stream::retry::Backoff;
-use stream::wire::v1::gateway_client::GatewayClient;
 use stream::wire::v1::send_reply::Outcome;
 use stream::wire::v1::{SendReply, SendRequest};
 use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, StreamId, crash, limits};
 use tokio::sync::mpsc;
-use tokio::time::{sleep_until, timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::sleep_until;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info, warn};
 
+use connect::{Gateway, connect};
 use flight::{Flight, Verdict};
 
-/// How long a connection may take, and a call to be taken.
-const CONNECT: Duration = Duration::from_secs(5);
 /// How long a batch may lie on the wire without an answer before the connection is given up: a gateway answers within
 /// its batch deadline, and a second one for the way.
 const ANSWER: Duration = Duration::from_secs(2 * limits::BATCH_DEADLINE.as_secs());
-/// Requests between this task and the connection; HTTP/2 holds back by itself.
-const REQUESTS_MAX: usize = 4;
 
 /// The sender of one stream's batches.
 pub struct Sender<F> {
     stream: StreamId,
-    gateway: String,
+    gateway: Gateway,
     batches: mpsc::Receiver<(u64, Batch)>,
     verdict: F,
     flight: Flight,
@@ -45,6 +40,8 @@ pub struct Sender<F> {
 enum Ended {
     /// Nobody hands in batches any more.
     Closed,
+    /// The gateway has answered and then ended the call, as it does with every old one: there will be another one.
+    Asked,
     /// The connection is gone.
     Lost(String),
 }
@@ -53,7 +50,7 @@ impl<F: Fn(Verdict) + Send> Sender<F> {
     /// A sender that takes batches with their entries' numbers and hands out verdicts.
     pub fn new(
         stream: StreamId,
-        gateway: String,
+        gateway: Gateway,
         batches: mpsc::Receiver<(u64, Batch)>,
         unknown_for_max: Duration,
         is_ordered: Box<dyn Fn() -> bool + Send>,
@@ -76,6 +73,11 @@ impl<F: Fn(Verdict) + Send> Sender<F> {
             let cause = match connect(&self.gateway).await {
                 Ok((requests, replies)) => match self.exchange(&requests, replies, &mut backoff).await {
                     Ended::Closed => return,
+                    Ended::Asked => {
+                        debug!(stream = %self.stream, "the gateway ends an old connection; opening another one");
+                        self.flight.disconnected();
+                        continue;
+                    }
                     Ended::Lost(cause) => cause,
                 },
                 Err(error) => error.to_string(),
@@ -98,6 +100,7 @@ impl<F: Fn(Verdict) + Send> Sender<F> {
         mut replies: Streaming<SendReply>,
         backoff: &mut Backoff,
     ) -> Ended {
+        let mut answers = 0_u64;
         loop {
             let now = Instant::now();
             self.flight.set_ordered((self.is_ordered)());
@@ -113,8 +116,10 @@ impl<F: Fn(Verdict) + Send> Sender<F> {
                 reply = replies.message() => match reply {
                     Ok(Some(reply)) => {
                         backoff.reset();
+                        answers += 1;
                         self.take(reply);
                     }
+                    Ok(None) if answers > 0 => return Ended::Asked,
                     Ok(None) => return Ended::Lost("the gateway ended the call".into()),
                     Err(status) => return Ended::Lost(status.to_string()),
                 },
@@ -158,41 +163,4 @@ impl<F: Fn(Verdict) + Send> Sender<F> {
             }
         }
     }
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-enum ConnectError {
-    #[error("{0:?} is not an address")]
-    Address(String),
-    #[error("{}", root_cause(.0))]
-    Transport(#[from] tonic::transport::Error),
-    #[error(transparent)]
-    Call(#[from] tonic::Status),
-    #[error("the gateway did not take the call within {} s", CONNECT.as_secs())]
-    Slow,
-}
-
-async fn connect(gateway: &str) -> Result<(mpsc::Sender<SendRequest>, Streaming<SendReply>), ConnectError> {
-    let endpoint = Endpoint::from_shared(gateway.to_owned()).map_err(|_| ConnectError::Address(gateway.to_owned()))?;
-    let channel: Channel = endpoint
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(ANSWER)
-        .initial_stream_window_size(limits::WORKER_OUTSTANDING_BYTES_MAX as u32)
-        .connect()
-        .await?;
-    let (requests, queue) = mpsc::channel(REQUESTS_MAX);
-    let mut client = GatewayClient::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
-    let call = timeout(CONNECT, client.send(ReceiverStream::new(queue))).await.map_err(|_| ConnectError::Slow)?;
-    Ok((requests, call?.into_inner()))
-}
-
-/// The innermost error: what a person needs to know.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

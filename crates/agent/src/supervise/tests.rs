@@ -19,7 +19,7 @@ fn snapshot(incarnations: &[u64]) -> Arc<Snapshot> {
     spec.inputs = vec![Input::File { paths: vec!["/nowhere/*".into()] }];
     let config = |n: &u64| StreamConfig { incarnation: Incarnation(*n), version: 1, spec: spec.clone() };
     let streams = incarnations.iter().map(|n| (spec.id.clone(), config(n))).collect();
-    Arc::new(Snapshot { version: 1, streams })
+    Arc::new(Snapshot { version: 1, streams, ..Snapshot::default() })
 }
 
 fn settings(dir: &tempfile::TempDir, admin: &FakeAdmin) -> AgentSettings {
@@ -27,7 +27,7 @@ fn settings(dir: &tempfile::TempDir, admin: &FakeAdmin) -> AgentSettings {
     AgentSettings {
         agent_id: None,
         state_dir: dir.path().join("state"),
-        gateway: "http://127.0.0.1:1".into(),
+        gateway: crate::Gateway::at("http://127.0.0.1:1"),
         admin: admin.url(),
         worker_command: vec!["sh".into(), "-c".into(), script],
         pace: Pace { lease: Duration::from_millis(50), ..Pace::default() },

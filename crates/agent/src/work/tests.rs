@@ -54,7 +54,7 @@ impl Rig {
         self.version += 1;
         let config = StreamConfig { incarnation: Incarnation(1), version: self.version, spec: self.spec.clone() };
         let streams = [(self.spec.id.clone(), config)].into();
-        self.config.send_replace(Arc::new(Snapshot { version: self.version, streams }));
+        self.config.send_replace(Arc::new(Snapshot { version: self.version, streams, ..Snapshot::default() }));
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -86,7 +86,7 @@ impl Rig {
             incarnation: Incarnation(1),
             agent_id: "test".into(),
             state_dir: self.state_dir(),
-            gateway: format!("http://{}", self.gateway.address),
+            gateway: crate::Gateway::at(format!("http://{}", self.gateway.address)),
             admin: self.admin.url(),
             supervisor: None,
             pace,

@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! 200 durable                  {"records": n, "offset_end": n}
-//! 400 malformed                413 too_large           429 queue_full   + Retry-After
-//! 403 foreign_host             415 unknown_encoding    503 unavailable  + Retry-After
-//! 404 unknown_stream, no_such_path                     503 disk_full    + Retry-After
-//! 405 method_not_allowed       422 key_reused          408 too_slow
+//! 400 malformed                413 too_large           429 queue_full, rate_limited  + Retry-After
+//! 401 unauthorized             415 unknown_encoding    503 unavailable, disk_full    + Retry-After
+//! 403 forbidden, foreign_host, foreign_origin          408 too_slow
+//! 404 unknown_stream, no_such_path
+//! 405 method_not_allowed       422 key_reused
 //! ```
 
 use axum::Json;
@@ -24,6 +25,8 @@ pub enum Refused {
     Batch(Refusal),
     /// The `Host` is none of this machine's.
     ForeignHost,
+    /// A page sends, to where pages may not.
+    ForeignOrigin,
     /// There is nothing at this path.
     NoSuchPath,
     /// There is something, but not for this method.
@@ -64,6 +67,11 @@ impl IntoResponse for Refused {
         let (status, reason, error) = match &self {
             Self::Batch(refusal) => (status(refusal.reason), refusal.reason.name(), refusal.message.as_str()),
             Self::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host", "this door is open to localhost only"),
+            Self::ForeignOrigin => (
+                StatusCode::FORBIDDEN,
+                "foreign_origin",
+                "without a token pages of other origins may send to .../beacon only",
+            ),
             Self::NoSuchPath => (
                 StatusCode::NOT_FOUND,
                 "no_such_path",
@@ -82,7 +90,10 @@ impl IntoResponse for Refused {
         let mut response = (status, Json(Body { error, reason, scope })).into_response();
         let headers = response.headers_mut();
         match &self {
-            Self::Batch(refusal) if !refusal.retry_after.is_zero() && status != StatusCode::NOT_FOUND => {
+            Self::Batch(_) if status == StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Batch(refusal) if may_pass(status) && !refusal.retry_after.is_zero() => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(refusal)));
             }
             Self::UnknownEncoding(_) => {
@@ -100,12 +111,19 @@ impl IntoResponse for Refused {
 fn status(reason: RefusalReason) -> StatusCode {
     match reason {
         RefusalReason::UnknownStream => StatusCode::NOT_FOUND,
-        RefusalReason::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+        RefusalReason::Unauthorized => StatusCode::UNAUTHORIZED,
+        RefusalReason::Forbidden => StatusCode::FORBIDDEN,
+        RefusalReason::QueueFull | RefusalReason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         RefusalReason::Malformed => StatusCode::BAD_REQUEST,
         RefusalReason::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         RefusalReason::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         RefusalReason::Unavailable | RefusalReason::DiskFull => StatusCode::SERVICE_UNAVAILABLE,
     }
+}
+
+/// Whether the same request may be taken later, without anybody's doing.
+fn may_pass(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// `Retry-After` knows whole seconds only, and zero would mean at once.

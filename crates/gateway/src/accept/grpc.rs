@@ -1,36 +1,46 @@
 //! The gRPC door: one call per agent worker, batches in, an Ack or a Refusal for each out, in any order. A batch is
-//! acknowledged only after the journal has said that it is durable.
+//! acknowledged only after the journal has said that it is durable. A call ends when its connection is to end, after the
+//! answers to all that was read: what was not read is sent again over the next one, without any refusal.
 //!
 //! Bounded: [`UNANSWERED_MAX`] batches of a call at a time; beyond it the call is not read, so that its sender waits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use stream::clock::Clock;
 use stream::limits::MESSAGE_BYTES_MAX;
 use stream::wire::v1::gateway_server::{Gateway, GatewayServer};
 use stream::wire::v1::{Ack, SendReply, SendRequest, send_reply};
 use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, wire};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::accept::connection::Connection;
+use crate::accept::stopped;
+use crate::access::{Caller, Shown, bearer};
 use crate::admit;
 use crate::directory::StreamHandle;
 use crate::dispatch::{Handle, Load, closing};
 use crate::queue::Outcome;
+use crate::rate::{self, Rates};
 
 /// Batches of one call that have no reply yet.
 const UNANSWERED_MAX: usize = 256;
+/// How long a sender may take to hear that its call has ended.
+const SEE_OFF_WITHIN: Duration = Duration::from_secs(2);
 
-/// What a call needs.
+/// What every call needs.
 #[derive(Clone)]
 pub struct Door {
     /// Where records go.
     pub handle: Handle,
-    /// Turns true when the gateway goes down: calls are read no further and end when all is answered.
-    pub stop: watch::Receiver<bool>,
+    /// The times of refusals.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// The door's service.
@@ -43,65 +53,113 @@ impl Gateway for Door {
     type SendStream = ReceiverStream<Result<SendReply, Status>>;
 
     async fn send(&self, request: Request<Streaming<SendRequest>>) -> Result<Response<Self::SendStream>, Status> {
+        let connection = request.extensions().get::<Arc<Connection>>().cloned();
+        let connection = connection.ok_or_else(|| Status::internal("a call without a connection"))?;
+        let secret = request.metadata().get("authorization").and_then(|value| bearer(value.as_encoded_bytes()));
+        let secret = secret.map(Arc::from);
+        let call = Call { handle: self.handle.clone(), clock: Arc::clone(&self.clock), secret, connection };
+        call.caller().map_err(|refusal| unauthenticated(&refusal))?;
         let (replies, reader) = mpsc::channel(UNANSWERED_MAX);
-        tokio::spawn(self.clone().converse(request.into_inner(), replies));
+        tokio::spawn(call.converse(request.into_inner(), replies));
         Ok(Response::new(ReceiverStream::new(reader)))
     }
 }
 
-impl Door {
-    async fn converse(
-        mut self,
-        mut requests: Streaming<SendRequest>,
-        replies: mpsc::Sender<Result<SendReply, Status>>,
-    ) {
+fn unauthenticated(refusal: &Refusal) -> Status {
+    Status::unauthenticated(refusal.message.clone())
+}
+
+/// Reads on, and forgets, until the sender has heard that the call has ended: a connection that is closed with bytes
+/// unread would take the last answers with it.
+async fn see_off(mut requests: Streaming<SendRequest>) {
+    let forget = async { while let Ok(Some(_)) = requests.message().await {} };
+    drop(timeout(SEE_OFF_WITHIN, forget).await);
+}
+
+/// One call.
+#[derive(Clone)]
+struct Call {
+    handle: Handle,
+    clock: Arc<dyn Clock>,
+    secret: Option<Arc<[u8]>>,
+    connection: Arc<Connection>,
+}
+
+impl Call {
+    async fn converse(self, mut requests: Streaming<SendRequest>, replies: mpsc::Sender<Result<SendReply, Status>>) {
         let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
-        let mut stop = self.stop.clone();
+        let mut ending = self.connection.ending.clone();
         while let Ok(place) = Arc::clone(&unanswered).acquire_owned().await {
             let request = tokio::select! {
                 request = requests.message() => request,
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stopped(&mut ending) => {
+                    drop((place, replies));
+                    let _all_answered = unanswered.acquire_many(UNANSWERED_MAX as u32).await;
+                    return see_off(requests).await;
+                }
                 () = replies.closed() => return,
             };
             let Ok(Some(SendRequest { id, batch })) = request else { return };
-            let (stream, submitted) = self.take(batch).await;
-            let (door, replies) = (self.clone(), replies.clone());
+            // Asked for each batch: a token may end while the call goes on. Its sender comes again, with a newer one.
+            let caller = match self.caller() {
+                Ok(caller) => caller,
+                Err(refusal) => return drop(replies.send(Err(unauthenticated(&refusal))).await),
+            };
+            let (stream, submitted) = self.take(&caller, batch).await;
+            let (call, replies) = (self.clone(), replies.clone());
             tokio::spawn(async move {
                 let outcome = match submitted {
                     Ok(outcome) => outcome.await.unwrap_or_else(|_| Err(closing())),
                     Err(refusal) => Err(refusal),
                 };
-                let _caller_gone = replies.send(Ok(door.reply(id, stream.as_deref(), outcome))).await;
+                let _caller_gone = replies.send(Ok(call.reply(id, stream.as_deref(), outcome))).await;
                 drop(place);
             });
         }
     }
 
+    fn caller(&self) -> Result<Caller, Refusal> {
+        self.handle.caller(Shown { secret: self.secret.as_deref(), certified: self.connection.certified.as_ref() })
+    }
+
     /// Checks a batch and hands it over.
     async fn take(
-        &mut self,
+        &self,
+        caller: &Caller,
         batch: Option<wire::v1::Batch>,
     ) -> (Option<Arc<StreamHandle>>, Result<oneshot::Receiver<Outcome>, Refusal>) {
-        let named = batch.as_ref().map(|batch| batch.stream.clone()).unwrap_or_default();
-        let stream = named.parse().ok().and_then(|id| self.handle.stream(&id));
-        let checked = Batch::from_wire(batch.unwrap_or_default());
+        let Some(batch) = batch else {
+            let message = "there is no batch in the request";
+            return (None, Err(Refusal::new(RefusalReason::Malformed, "request", message)));
+        };
+        let named = batch.stream.clone();
+        let stream = match self.handle.stream(caller, &named) {
+            Ok(stream) => stream,
+            Err(refusal) => return (None, Err(refusal)),
+        };
         let malformed = |error: stream::batch::BatchError| {
             Refusal::new(RefusalReason::Malformed, format!("stream {named:?}"), error.to_string())
         };
-        let submitted = match (checked.map_err(malformed), &stream) {
-            (Err(refusal), _) => Err(refusal),
-            (Ok(batch), Some(stream)) if batch.incarnation == stream.config.incarnation => {
-                self.submit(stream, batch).await
-            }
-            (Ok(_), _) => Err(admit::unknown_stream(&named)),
+        let submitted = match Batch::from_wire(batch).map_err(malformed) {
+            Err(refusal) => Err(refusal),
+            Ok(batch) if batch.incarnation == stream.config.incarnation => self.submit(caller, &stream, batch).await,
+            Ok(_) => Err(admit::unknown_stream(&named)),
         };
-        (stream, submitted)
+        (Some(stream), submitted)
     }
 
-    async fn submit(&self, stream: &StreamHandle, batch: Batch) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+    async fn submit(
+        &self,
+        caller: &Caller,
+        stream: &StreamHandle,
+        batch: Batch,
+    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
         admit::check_batch(&stream.config, &batch)?;
+        let payers = [Some(&*stream.rates), caller.rates(), Some(&self.connection.rates)];
+        let payers: Vec<&Rates> = payers.into_iter().flatten().collect();
         let records = batch.len();
         let permit = self.handle.budget.reserve(stream.queue, admit::cost(batch.body_bytes(), records))?;
+        rate::enter(&payers, Instant::now(), batch.body_bytes())?;
         Ok(self.handle.submit(stream.queue, Load::Batch(batch), records, permit).await)
     }
 
@@ -110,7 +168,7 @@ impl Door {
             Ok(stored) => send_reply::Outcome::Ack(Ack { partition: stored.partition, end_offset: stored.offset_end }),
             Err(refusal) => {
                 if let Some(stream) = stream {
-                    stream.refused(refusal.reason);
+                    stream.refused(&refusal, self.clock.now_ms());
                 }
                 send_reply::Outcome::Refusal(refusal.into())
             }

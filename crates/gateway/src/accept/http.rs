@@ -8,40 +8,47 @@
 //!
 //! A refused body is still read for a moment, so that a client which sends first and listens later hears the answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use stream::clock::Clock;
 use stream::limits::BATCH_BYTES_MAX;
 use stream::wire::{Refusal, RefusalReason};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::accept::answer::Refused;
+use crate::accept::connection::Connection;
 use crate::accept::decompress::{Encoding, Unpacker, encoding, too_large};
 use crate::accept::protocol::Protocol;
 use crate::accept::protocol::array::Array;
 use crate::accept::protocol::beacon::{self, Beacon};
 use crate::accept::protocol::lines::Lines;
 use crate::accept::protocol::otlp::Otlp;
+use crate::access::{Caller, Shown, bearer};
 use crate::admit::{self, Gatherer};
 use crate::budget::Permit;
 use crate::directory::StreamHandle;
 use crate::dispatch::{Handle, Load, closing};
 use crate::key::{self, Key};
+use crate::metrics;
 use crate::queue::Stored;
+use crate::rate::{self, Rates};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_TIME: HeaderName = HeaderName::from_static("idempotency-time");
 /// What is read of a refused body, and for how long.
 const DRAIN_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+/// The same of one that shows no right to send.
+const DRAIN_BYTES_MAX_FOREIGN: usize = 64 * 1024;
 
 /// What a request needs.
 #[derive(Clone)]
@@ -49,7 +56,7 @@ pub struct Door {
     /// Where records go.
     pub handle: Handle,
     /// Births of keys.
-    pub clock: std::sync::Arc<dyn Clock>,
+    pub clock: Arc<dyn Clock>,
     /// How long a body may take.
     pub body_within: Duration,
 }
@@ -74,10 +81,13 @@ fn path<P: Protocol>() -> String {
 async fn take<P: Protocol>(
     State(door): State<Door>,
     Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    Extension(connection): Extension<Arc<Connection>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    match door.take::<P>(&id, &headers, body).await {
+    let asked = Asked { id: &id, headers: &headers, query: query.as_deref(), connection: &connection };
+    match door.take::<P>(&asked, body).await {
         Ok(stored) => P::durable(&headers, stored),
         Err(refused) => P::refused(&headers, refused),
     }
@@ -89,12 +99,14 @@ async fn take_query(
     Path(id): Path<String>,
     method: Method,
     RawQuery(query): RawQuery,
+    Extension(connection): Extension<Arc<Connection>>,
     headers: HeaderMap,
 ) -> Response {
+    let asked = Asked { id: &id, headers: &headers, query: query.as_deref(), connection: &connection };
     let taken = match beacon::record_of(query.as_deref().unwrap_or_default()) {
         // Whoever only asks what would come has sent nothing.
         _ if method != Method::GET => Err(Refused::MethodNotAllowed),
-        Ok(record) => door.take::<Beacon>(&id, &headers, Body::from(record)).await,
+        Ok(record) => door.take::<Beacon>(&asked, Body::from(record)).await,
         Err(refusal) => Err(refusal.into()),
     };
     match taken {
@@ -107,38 +119,87 @@ async fn ask(headers: HeaderMap) -> Response {
     beacon::preflight(&headers)
 }
 
+/// A request but for its body.
+struct Asked<'a> {
+    id: &'a str,
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+    connection: &'a Connection,
+}
+
+impl Asked<'_> {
+    /// What its sender shows. A page's beacon has no headers of its own to show it in.
+    fn with_shown<P: Protocol, T>(&self, look: impl FnOnce(Shown<'_>) -> T) -> T {
+        let header = self.headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+        let in_query = self.query.filter(|_| P::FROM_PAGES).and_then(beacon::token_of);
+        let secret = header.or(in_query.as_deref().map(str::as_bytes));
+        look(Shown { secret, certified: self.connection.certified.as_ref() })
+    }
+}
+
+/// Who is let in, and who pays for it.
+struct Admitted {
+    stream: Arc<StreamHandle>,
+    caller: Caller,
+}
+
+impl Admitted {
+    fn payers<'a>(&'a self, connection: &'a Connection) -> Vec<&'a Rates> {
+        [Some(&*self.stream.rates), self.caller.rates(), Some(&connection.rates)].into_iter().flatten().collect()
+    }
+}
+
 impl Door {
-    async fn take<P: Protocol>(&self, id: &str, headers: &HeaderMap, mut body: Body) -> Result<Stored, Refused> {
-        let stream = id.parse().ok().and_then(|id| self.handle.stream(&id));
-        let taken = match &stream {
-            Some(stream) => self.take_for::<P>(stream, headers, &mut body).await,
-            None => Err(admit::unknown_stream(id).into()),
+    async fn take<P: Protocol>(&self, asked: &Asked<'_>, mut body: Body) -> Result<Stored, Refused> {
+        let (stream, taken) = match self.admit::<P>(asked) {
+            Ok(admitted) => {
+                let taken = self.take_for::<P>(&admitted, asked, &mut body).await;
+                (Some(admitted.stream), taken)
+            }
+            Err(refusal) => (None, Err(refusal)),
         };
         if let Err(refused) = &taken {
             if let (Some(stream), Refused::Batch(refusal)) = (&stream, refused) {
-                stream.refused(refusal.reason);
+                stream.refused(refusal, self.clock.now_ms());
             }
-            let expects_permission = headers.contains_key(header::EXPECT);
+            let expects_permission = asked.headers.contains_key(header::EXPECT);
             if *refused != Refused::TooSlow && !expects_permission {
-                drain(body).await;
+                drain(body, if stream.is_some() { DRAIN_BYTES_MAX } else { DRAIN_BYTES_MAX_FOREIGN }).await;
             }
         }
         taken
     }
 
+    /// Looks at who sends, before anything of the body is read.
+    fn admit<P: Protocol>(&self, asked: &Asked<'_>) -> Result<Admitted, Refused> {
+        let caller = asked.with_shown::<P, _>(|shown| self.handle.caller(shown))?;
+        // A browser lets any page send a plain body to any address, but not with a header that shows a token.
+        if matches!(caller, Caller::Anybody) && !P::FROM_PAGES && asked.headers.contains_key(header::ORIGIN) {
+            return Err(Refused::ForeignOrigin);
+        }
+        let stream = self.handle.stream(&caller, asked.id)?;
+        Ok(Admitted { stream, caller })
+    }
+
     async fn take_for<P: Protocol>(
         &self,
-        stream: &StreamHandle,
-        headers: &HeaderMap,
+        admitted: &Admitted,
+        asked: &Asked<'_>,
         body: &mut Body,
     ) -> Result<Stored, Refused> {
+        let (stream, headers) = (&*admitted.stream, asked.headers);
         let key = self.key(headers)?;
         let encoding = encoding(headers)?;
+        let payers = admitted.payers(asked.connection);
         let permit = self.reserve(stream, encoding, headers)?;
+        let stated_bytes = permit.bytes();
+        rate::enter(&payers, Instant::now(), stated_bytes)?;
         let read = timeout(self.body_within, read(body, Unpacker::new(encoding, permit)?));
         let (body, mut permit) = read.await.map_err(|_| Refused::TooSlow)??;
-        let mut records = Gatherer::new(&stream.config, body.len());
+        rate::charge(&payers, Instant::now(), body.len().saturating_sub(stated_bytes));
+        let mut records = Gatherer::new(&stream.config, body.len(), self.clock.now_ms());
         P::gather(headers, &body, &mut records)?;
+        metrics::times_left_out(stream.id(), records.times_left_out());
         if P::EMPTY_IS_FINE && records.is_empty() {
             return Ok(Stored { partition: 0, records: 0, offset_end: 0 });
         }
@@ -207,12 +268,12 @@ async fn read(body: &mut Body, mut unpacker: Unpacker) -> Result<(Bytes, Permit)
 }
 
 /// Reads on, and forgets, as far as that is cheap.
-async fn drain(mut body: Body) {
+async fn drain(mut body: Body, bytes_max: usize) {
     let forget = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {
             bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes > DRAIN_BYTES_MAX {
+            if bytes > bytes_max {
                 return;
             }
         }

@@ -1,9 +1,11 @@
-//! The doors: connections and their limits here; what is said over them in [`http`] and [`grpc`].
+//! The doors: who is let in here, one [`connection`] to its end there, what is said over it in [`http`] and [`grpc`].
 //!
 //! Both doors are served by one loop, which bounds what a client can hold without sending anything: the number of
 //! connections, the time for a request's head, the header bytes, the streams of an HTTP/2 connection. Which protocol a
 //! client speaks is looked at before its bytes are taken, within the same time.
 
+pub mod tls;
+pub mod connection;
 pub mod answer;
 pub mod host;
 pub mod decompress;
@@ -15,30 +17,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::metrics;
 use crate::settings::GatewaySettings;
+use connection::Terms;
+use tls::Tls;
 
-/// Header bytes of one request.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Requests at a time on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 256;
-/// Bytes that an HTTP/2 peer may send ahead on one stream, and on one connection.
-const WINDOW_BYTES: (u32, u32) = (1 << 20, 4 << 20);
-/// How often a silent HTTP/2 peer is asked whether it is there.
-const PING_EVERY: Duration = Duration::from_secs(20);
 /// How long the loop rests when the system has no connection to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How an HTTP/2 connection begins.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves `router` on `listener` until `stop` turns true, then lets each connection finish what it has begun. On
 /// loopback only requests that name this machine as their host are answered.
@@ -46,11 +36,13 @@ pub async fn serve(
     door: &'static str,
     listener: TcpListener,
     router: Router,
+    tls: Option<Tls>,
     settings: &GatewaySettings,
     mut stop: watch::Receiver<bool>,
 ) {
     let on_loopback = listener.local_addr().is_ok_and(|at| at.ip().is_loopback());
     let router = if on_loopback { host::local_only(router) } else { router };
+    let terms = Terms::new(router, tls, settings);
     let places = Arc::new(Semaphore::new(settings.connections_max));
     let mut connections = JoinSet::new();
     loop {
@@ -71,7 +63,7 @@ pub async fn serve(
             },
         };
         metrics::connections(door, connections.len() + 1);
-        let connection = converse(stream, router.clone(), settings.head_within, stop.clone());
+        let connection = connection::serve(stream, terms.clone(), stop.clone());
         connections.spawn(async move {
             connection.await;
             drop(place);
@@ -81,87 +73,7 @@ pub async fn serve(
     connections.join_all().await;
 }
 
-/// One connection, to its end.
-async fn converse(stream: TcpStream, router: Router, head_within: Duration, mut stop: watch::Receiver<bool>) {
-    let _slower_is_fine = stream.set_nodelay(true);
-    let protocol = tokio::select! {
-        protocol = timeout(head_within, protocol(&stream)) => protocol,
-        () = stopped(&mut stop) => return,
-    };
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(head_within).max_buf_size(HEAD_BYTES_MAX);
-    let mut http2 = builder.http2();
-    http2.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_EVERY);
-    http2.max_concurrent_streams(STREAMS_MAX).max_header_list_size(HEAD_BYTES_MAX as u32);
-    http2.initial_stream_window_size(WINDOW_BYTES.0).initial_connection_window_size(WINDOW_BYTES.1);
-    let builder = match protocol {
-        Ok(Ok(Protocol::Http1)) => builder.http1_only(),
-        Ok(Ok(Protocol::Http2)) => builder.http2_only(),
-        Ok(Err(_)) | Err(_) => return,
-    };
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        debug!(%error, "a connection broke");
-    }
-}
-
 /// Ready when `stop` is true, or whoever could make it so is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
-    Http1,
-    Http2,
-}
-
-/// Looks at a connection's first bytes without taking them.
-async fn protocol(stream: &TcpStream) -> std::io::Result<Protocol> {
-    let mut seen = [0; PREFACE.len()];
-    loop {
-        let length = stream.peek(&mut seen).await?;
-        match protocol_of(&seen[..length]) {
-            Some(protocol) => return Ok(protocol),
-            None if length == 0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            // A readable socket stays readable while we leave its bytes there: nothing to wait for but time.
-            None => tokio::time::sleep(Duration::from_millis(5)).await,
-        }
-    }
-}
-
-/// What a client speaks that has sent `seen` so far; `None` if that cannot be told yet.
-fn protocol_of(seen: &[u8]) -> Option<Protocol> {
-    match seen.len() {
-        0 => None,
-        length if !PREFACE.starts_with(&seen[..length.min(PREFACE.len())]) => Some(Protocol::Http1),
-        length => (length >= PREFACE.len()).then_some(Protocol::Http2),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn protocols_are_told_apart_by_their_first_bytes() {
-        for (seen, expected) in [
-            ("", None),
-            ("P", None),
-            ("PO", Some(Protocol::Http1)),
-            ("GET / HTTP/1.1\r\n", Some(Protocol::Http1)),
-            ("PRI * HTTP/2.0\r\n\r\nSM", None),
-            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(Protocol::Http2)),
-        ] {
-            assert_eq!(protocol_of(seen.as_bytes()), expected, "{seen:?}");
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! The contract of the gRPC door.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use stream::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use stream::wire::v1::gateway_client::GatewayClient;
@@ -11,9 +12,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{Gateway, gateway, id};
+use super::{Gateway, gateway, gateway_with, id, spec};
 
-fn batch(name: &str, incarnation: u64, start: u64, bodies: &[&[u8]]) -> Batch {
+pub fn batch(name: &str, incarnation: u64, start: u64, bodies: &[&[u8]]) -> Batch {
     let mut builder = BatchBuilder::new(start);
     for body in bodies {
         let end = builder.end() + body.len() as u64 + 1;
@@ -22,14 +23,17 @@ fn batch(name: &str, incarnation: u64, start: u64, bodies: &[&[u8]]) -> Batch {
     builder.take(&id(name), Incarnation(incarnation), SourceId::derive(1, &[name.as_bytes()])).unwrap()
 }
 
-async fn call(gateway: &Gateway) -> (mpsc::Sender<SendRequest>, Streaming<SendReply>) {
+/// What a call answers.
+pub type Replies = Streaming<SendReply>;
+
+async fn call(gateway: &Gateway) -> (mpsc::Sender<SendRequest>, Replies) {
     let mut client = GatewayClient::connect(format!("http://{}", gateway.grpc)).await.unwrap();
     let (sender, requests) = mpsc::channel(1000);
     let replies = client.send(ReceiverStream::new(requests)).await.unwrap().into_inner();
     (sender, replies)
 }
 
-fn request(id: u64, batch: &Batch) -> SendRequest {
+pub fn request(id: u64, batch: &Batch) -> SendRequest {
     SendRequest { id, batch: Some(batch.to_wire()) }
 }
 
@@ -94,4 +98,30 @@ async fn an_open_call_does_not_hold_up_a_shutdown() {
     assert!(replies.message().await.unwrap().is_some());
     gateway.stop().await;
     assert!(!matches!(replies.message().await, Ok(Some(_))));
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_when_all_is_answered() {
+    let gateway = gateway_with([spec("a")], |settings| settings.connection_age_max = Duration::from_millis(200)).await;
+    let (mut next, mut acks) = (0, 0);
+    for _ in 0..3 {
+        let (sender, mut replies) = call(&gateway).await;
+        let sending = async {
+            while sender.send(request(next, &batch("a", 7, next * 2, &[b"x"]))).await.is_ok() {
+                next += 1;
+            }
+        };
+        let answering = async {
+            while let Some(reply) = replies.message().await.unwrap() {
+                assert!(matches!(reply.outcome, Some(Outcome::Ack(_))), "{reply:?}");
+                acks += 1;
+            }
+            // Only now is the call gone for the sending side too.
+            drop(replies);
+        };
+        tokio::join!(sending, answering);
+    }
+    assert!(acks > 0);
+    assert_eq!(gateway.journal.bodies("a").len(), acks, "what was taken was answered");
+    gateway.stop().await;
 }

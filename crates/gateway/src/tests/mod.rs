@@ -5,6 +5,8 @@ mod journal;
 mod admin;
 mod http;
 mod grpc;
+mod access;
+mod tls;
 mod isolation;
 mod keyed;
 mod reports;
@@ -64,7 +66,7 @@ fn spec(name: &str) -> StreamConfig {
 
 fn snapshot(version: u64, streams: impl IntoIterator<Item = StreamConfig>) -> Arc<Snapshot> {
     let streams: BTreeMap<_, _> = streams.into_iter().map(|config| (config.spec.id.clone(), config)).collect();
-    Arc::new(Snapshot { version, streams })
+    Arc::new(Snapshot { version, streams, ..Snapshot::default() })
 }
 
 /// A gateway over the streams `a` and `b`, with settings for impatient tests.

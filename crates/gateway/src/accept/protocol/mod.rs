@@ -24,6 +24,9 @@ pub trait Protocol: Send + Sync + 'static {
     /// Whether a request without any record is answered as one that was taken.
     const EMPTY_IS_FINE: bool = false;
 
+    /// Whether pages of any origin may send it from a browser.
+    const FROM_PAGES: bool = false;
+
     /// Adds the records of a request's decompressed body, in order. Their ranges are parts of one source that begins at 0:
     /// a function of the request alone, so that one sent again is the same records again.
     fn gather(headers: &HeaderMap, body: &Bytes, records: &mut Gatherer<'_>) -> Result<(), Refusal>;

@@ -1,0 +1,234 @@
+//! One connection, from its first byte to its end: TLS where the door has it, then HTTP/1.1 or HTTP/2, whichever the client
+//! speaks.
+//!
+//! A connection has an age: after it the client is asked to come again, so that a fleet of clients spreads anew over
+//! gateways that came or went. What it has begun is finished first. A peer that is gone without a word is found within
+//! [`PING_EVERY`] and [`PING_WITHIN`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use rand::RngExt;
+use rustix::net::sockopt;
+use stream::token::{Rate, Scope};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+use tower::service_fn;
+use tower::util::ServiceExt;
+use tracing::debug;
+
+use super::stopped;
+use super::tls::{self, Tls};
+use crate::rate::Rates;
+use crate::settings::GatewaySettings;
+
+/// Header bytes of one request.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Requests at a time on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 256;
+/// Bytes that an HTTP/2 peer may send ahead on one stream, and on one connection.
+const WINDOW_BYTES: (u32, u32) = (1 << 20, 4 << 20);
+/// How often a silent peer is asked whether it is there, and how long it may take over the answer: together less than
+/// the 20 s within which a dead one is to be found.
+const PING_EVERY: Duration = Duration::from_secs(8);
+const PING_WITHIN: Duration = Duration::from_secs(8);
+/// How long a connection that is to end may take over it: more than a body and a batch may take. A client that does not
+/// read its answers has none longer.
+const END_WITHIN: Duration = Duration::from_secs(60);
+/// How an HTTP/2 connection begins.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What the requests of one connection share; an extension of each.
+#[derive(Debug)]
+pub struct Connection {
+    /// What its certificate lets it write to.
+    pub certified: Option<Arc<[Scope]>>,
+    /// What it may bring.
+    pub rates: Rates,
+    /// Turns true when it is to end: what goes on without an end, ends itself.
+    pub ending: watch::Receiver<bool>,
+}
+
+/// What every connection of a door is held to.
+#[derive(Clone)]
+pub struct Terms {
+    /// What answers.
+    pub router: Router,
+    /// What is spoken outside.
+    pub tls: Option<Tls>,
+    /// How long the client may take over a greeting and over a request's head.
+    pub head_within: Duration,
+    /// How old a connection gets.
+    pub age_max: Duration,
+    /// What it may bring.
+    pub rate: Rate,
+}
+
+impl Terms {
+    /// The terms of a door.
+    pub fn new(router: Router, tls: Option<Tls>, settings: &GatewaySettings) -> Self {
+        let GatewaySettings { head_within, connection_age_max: age_max, connection_rate: rate, .. } = *settings;
+        Self { router, tls, head_within, age_max, rate }
+    }
+}
+
+/// Serves one connection to its end.
+pub async fn serve(stream: TcpStream, terms: Terms, mut stop: watch::Receiver<bool>) {
+    set_options(&stream);
+    let greeting = tokio::select! {
+        greeting = timeout(terms.head_within, greet(stream, &terms)) => greeting,
+        () = stopped(&mut stop) => return,
+    };
+    match greeting {
+        Ok(Ok(Greeted::Plain(stream, protocol))) => talk(stream, protocol, None, terms, stop).await,
+        Ok(Ok(Greeted::Tls(stream, protocol))) => {
+            let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certified = certificate.and_then(tls::scopes);
+            talk(*stream, protocol, certified, terms, stop).await;
+        }
+        Ok(Err(error)) => debug!(%error, "a connection was none"),
+        Err(_) => debug!("a connection did not say what it speaks in time"),
+    }
+}
+
+/// Without these a dead peer would hold its connection until something is sent to it, and then for many minutes.
+fn set_options(stream: &TcpStream) {
+    let (every, within) = (PING_EVERY, PING_WITHIN);
+    let set = stream
+        .set_nodelay(true)
+        .and_then(|()| Ok(sockopt::set_socket_keepalive(stream, true)?))
+        .and_then(|()| Ok(sockopt::set_tcp_keepidle(stream, every)?))
+        .and_then(|()| Ok(sockopt::set_tcp_keepintvl(stream, within / 2)?))
+        .and_then(|()| Ok(sockopt::set_tcp_keepcnt(stream, 2)?))
+        .and_then(|()| Ok(sockopt::set_tcp_user_timeout(stream, (every + within).as_millis() as u32)?));
+    if let Err(error) = set {
+        debug!(%error, "a connection goes on without its options");
+    }
+}
+
+enum Greeted {
+    Plain(TcpStream, Protocol),
+    Tls(Box<TlsStream<TcpStream>>, Protocol),
+}
+
+/// What the client speaks.
+async fn greet(stream: TcpStream, terms: &Terms) -> std::io::Result<Greeted> {
+    let Some(tls) = &terms.tls else {
+        let protocol = peek(&stream).await?;
+        return Ok(Greeted::Plain(stream, protocol));
+    };
+    let acceptor = tls.borrow().clone();
+    let stream = acceptor.accept(stream).await?;
+    let protocol = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        _ => Protocol::Http1,
+    };
+    Ok(Greeted::Tls(Box::new(stream), protocol))
+}
+
+/// Requests and answers, until either side has had enough.
+async fn talk<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: IO,
+    protocol: Protocol,
+    certified: Option<Arc<[Scope]>>,
+    terms: Terms,
+    mut stop: watch::Receiver<bool>,
+) {
+    let (end, ending) = watch::channel(false);
+    let shared = Arc::new(Connection { certified, rates: Rates::new("connection", terms.rate), ending });
+    let router = terms.router;
+    let service = service_fn(move |mut request: Request<_>| {
+        request.extensions_mut().insert(Arc::clone(&shared));
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(terms.head_within).max_buf_size(HEAD_BYTES_MAX);
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_WITHIN);
+    http2.max_concurrent_streams(STREAMS_MAX).max_header_list_size(HEAD_BYTES_MAX as u32);
+    http2.initial_stream_window_size(WINDOW_BYTES.0).initial_connection_window_size(WINDOW_BYTES.1);
+    let builder = match protocol {
+        Protocol::Http1 => builder.http1_only(),
+        Protocol::Http2 => builder.http2_only(),
+    };
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = old_or_stopped(terms.age_max, &mut stop) => {
+            end.send_replace(true);
+            connection.as_mut().graceful_shutdown();
+            match timeout(END_WITHIN, connection).await {
+                Ok(result) => result,
+                Err(_) => return debug!("a connection did not come to its end; it is closed"),
+            }
+        }
+    };
+    if let Err(error) = result {
+        debug!(%error, "a connection broke");
+    }
+}
+
+/// Ready when the connection is to end. Ages differ by a fifth, so that clients which came together do not come again
+/// together.
+async fn old_or_stopped(age_max: Duration, stop: &mut watch::Receiver<bool>) {
+    let age = age_max.mul_f64(rand::rng().random_range(0.8..1.0));
+    drop(timeout(age, stopped(stop)).await);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Looks at a connection's first bytes without taking them.
+async fn peek(stream: &TcpStream) -> std::io::Result<Protocol> {
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut seen).await?;
+        match protocol_of(&seen[..length]) {
+            Some(protocol) => return Ok(protocol),
+            None if length == 0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            // A readable socket stays readable while we leave its bytes there: nothing to wait for but time.
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+/// What a client speaks that has sent `seen` so far; `None` if that cannot be told yet.
+fn protocol_of(seen: &[u8]) -> Option<Protocol> {
+    match seen.len() {
+        0 => None,
+        length if !PREFACE.starts_with(&seen[..length.min(PREFACE.len())]) => Some(Protocol::Http1),
+        length => (length >= PREFACE.len()).then_some(Protocol::Http2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_are_told_apart_by_their_first_bytes() {
+        for (seen, expected) in [
+            ("", None),
+            ("P", None),
+            ("PO", Some(Protocol::Http1)),
+            ("GET / HTTP/1.1\r\n", Some(Protocol::Http1)),
+            ("PRI * HTTP/2.0\r\n\r\nSM", None),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(Protocol::Http2)),
+        ] {
+            assert_eq!(protocol_of(seen.as_bytes()), expected, "{seen:?}");
+        }
+    }
+}
