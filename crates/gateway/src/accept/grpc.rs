@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use stream::id::excerpt;
 use stream::limits::MESSAGE_BYTES_MAX;
 use stream::wire::v1::gateway_server::{Gateway, GatewayServer};
 use stream::wire::v1::{Ack, SendReply, SendRequest, send_reply};
@@ -14,11 +15,12 @@ use stream::{Batch, wire};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::admit;
 use crate::directory::StreamHandle;
 use crate::dispatch::{Handle, Load, closing};
+use crate::metrics;
 use crate::queue::Outcome;
 
 /// Batches of one call that have no reply yet.
@@ -63,7 +65,16 @@ impl Door {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = replies.closed() => return,
             };
-            let Ok(Some(SendRequest { id, batch })) = request else { return };
+            let SendRequest { id, batch } = match request {
+                Ok(Some(request)) => request,
+                Ok(None) => return,
+                Err(status) => {
+                    if let Some(reason) = fault(&status) {
+                        metrics::refused_request(reason);
+                    }
+                    return drop(replies.send(Err(status)).await);
+                }
+            };
             let (stream, submitted) = self.take(batch).await;
             let (door, replies) = (self.clone(), replies.clone());
             tokio::spawn(async move {
@@ -86,7 +97,7 @@ impl Door {
         let stream = named.parse().ok().and_then(|id| self.handle.stream(&id));
         let checked = Batch::from_wire(batch.unwrap_or_default());
         let malformed = |error: stream::batch::BatchError| {
-            Refusal::new(RefusalReason::Malformed, format!("stream {named:?}"), error.to_string())
+            Refusal::new(RefusalReason::Malformed, format!("stream {:?}", excerpt(&named)), error.to_string())
         };
         let submitted = match (checked.map_err(malformed), &stream) {
             (Err(refusal), _) => Err(refusal),
@@ -109,13 +120,23 @@ impl Door {
         let outcome = match outcome {
             Ok(stored) => send_reply::Outcome::Ack(Ack { partition: stored.partition, end_offset: stored.offset_end }),
             Err(refusal) => {
-                if let Some(stream) = stream {
-                    stream.refused(refusal.reason);
+                match stream {
+                    Some(stream) => stream.refused(refusal.reason),
+                    None => metrics::refused_request(refusal.reason.name()),
                 }
                 send_reply::Outcome::Refusal(refusal.into())
             }
         };
         let credit_bytes = stream.map_or(0, |stream| self.handle.budget.room(stream.queue) as u64);
         SendReply { id, outcome: Some(outcome), credit_bytes }
+    }
+}
+
+/// What is wrong with a message that ends its call, unless the call broke off.
+fn fault(status: &Status) -> Option<&'static str> {
+    match status.code() {
+        Code::OutOfRange => Some("too_large"),
+        Code::Internal | Code::Unimplemented => Some("malformed"),
+        _ => None,
     }
 }
