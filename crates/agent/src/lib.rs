@@ -19,6 +19,8 @@ pub mod lock;
 pub mod metrics;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod fuzz;
 
 pub use settings::{AgentSettings, Pace, WorkerSettings};
 pub use supervise::{SuperviseError, supervise};
