@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use axum::Router;
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -72,6 +73,20 @@ pub fn die_with(parent: Option<u32>) -> Result<()> {
     let actual = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get() as u32);
     anyhow::ensure!(actual == Some(parent), "the process that started this one is already gone");
     Ok(())
+}
+
+/// Lets this process open as many files as it may, and says how many: what a login shell allows is far below what a door
+/// with its connections takes.
+pub fn raise_open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => raised.current.unwrap_or(u64::MAX),
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files stays as it was");
+            limit.current.unwrap_or(u64::MAX)
+        }
+    }
 }
 
 /// Folds observations into their histograms, which otherwise grow for as long as nobody asks for them.

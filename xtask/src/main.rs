@@ -1,10 +1,11 @@
 //! The project's own commands, the same ones that CI runs:
-//! `cargo xtask check|test|soak|power-loss|bench|golden|services`.
+//! `cargo xtask check|test|fuzz|soak|power-loss|bench|golden|services`.
 
 mod run;
 mod check;
 mod tidy;
 mod test;
+mod fuzz;
 mod services;
 mod golden;
 
@@ -16,6 +17,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   check             formatting, lints and the house's rules; minutes, no service
   test              everything: check, pure tests, the whole way, faults; installs what it needs where it may
+  fuzz [TARGET]... [--minutes N]
+                    feeds decoders what reaches new code, 10 minutes each; all of them, or a package's, or those named
   soak ARGUMENTS    kills and faults under load, e.g. `cargo xtask soak --kills 100 --seed 7`
   power-loss ARGUMENTS
                     the disk loses what was not synced, under load, e.g. `cargo xtask power-loss --cycles 50 --seed 7`;
@@ -45,6 +48,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
     match command.as_str() {
         "check" => check::run(),
         "test" => test::run(),
+        "fuzz" => fuzz::run(rest),
         "soak" => test::soak(rest),
         "power-loss" => test::power_loss(rest),
         "bench" => test::bench(rest),

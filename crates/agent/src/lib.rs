@@ -19,6 +19,8 @@ pub mod lock;
 pub mod metrics;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod fuzz;
 
 pub use send::connect::Gateway;
 pub use settings::{AgentSettings, Pace, WorkerSettings};

@@ -1,6 +1,7 @@
 //! What a batch must be to be let in: checks of its size against the limits, pure and before any queue sees it.
 
 use stream::config::StreamConfig;
+use stream::id::excerpt;
 use stream::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, EVENT_TIME_AHEAD_MAX};
 use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, BatchBuilder, Kind, StreamId};
@@ -92,7 +93,7 @@ pub fn scope(id: &StreamId) -> String {
 /// The refusal of a stream that no queue exists for.
 pub fn unknown_stream(id: &str) -> Refusal {
     let message = "no such stream, or another life of it; create it, or read the configuration again";
-    Refusal::new(RefusalReason::UnknownStream, format!("stream {id}"), message)
+    Refusal::new(RefusalReason::UnknownStream, format!("stream {}", excerpt(id)), message)
 }
 
 /// The refusal of a stream that was deleted while its batch was on its way.

@@ -30,6 +30,8 @@ pub mod facts;
 pub mod metrics;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod fuzz;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -14,6 +14,12 @@ pub fn refused(stream: &StreamId, reason: &'static str) {
     counter!("isolane_gateway_refused_batches", "stream" => stream.to_string(), "reason" => reason).increment(1);
 }
 
+/// A request, or a connection, that was turned away: every refusal over HTTP with its reason, those of batches that name no
+/// known stream, and connections whose bytes are no HTTP, whose client is silent, or that made place for others.
+pub fn refused_request(reason: &'static str) {
+    counter!("isolane_gateway_refused_requests", "reason" => reason).increment(1);
+}
+
 /// An append that failed and is tried again.
 pub fn retried(stream: &StreamId) {
     counter!("isolane_gateway_retried_batches", "stream" => stream.to_string()).increment(1);

@@ -24,6 +24,8 @@ pub mod kafka;
 pub mod metrics;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod fuzz;
 
 pub use address::{Address, AddressError};
 pub use any::AnyJournal;

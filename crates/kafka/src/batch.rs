@@ -13,8 +13,9 @@
 use std::io::{self, Write};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::compression::{Decompressor, Gzip, Lz4, Snappy, Zstd};
 use stream::config::Compression;
+
+use crate::unpack::unpack;
 
 /// Bytes before the first record.
 pub const HEAD_BYTES: usize = 61;
@@ -22,8 +23,6 @@ const VERSION: i8 = 2;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
-/// Longest batch after decompression: one at the topics' limit, expanded fourfold by its headers.
-const UNPACKED_BYTES_MAX: usize = 64 << 20;
 
 /// Who writes, in a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,7 +265,9 @@ fn read_batch(mut bytes: Bytes) -> Result<Batch, BatchError> {
         return Err(bad("the checksum does not fit"));
     }
     let attributes = bytes.get_i16();
-    let end_offset = first_offset + i64::from(bytes.get_i32()) + 1;
+    // The first offset stands outside the checksum.
+    let end_offset = first_offset.checked_add(i64::from(bytes.get_i32()) + 1).filter(|_| first_offset >= 0);
+    let end_offset = end_offset.ok_or_else(|| bad("an impossible offset"))?;
     let (first_ms, last_ms, producer_id) = (bytes.get_i64(), bytes.get_i64(), bytes.get_i64());
     bytes.advance(6);
     let count = bytes.get_i32();
@@ -286,23 +287,6 @@ fn read_batch(mut bytes: Bytes) -> Result<Batch, BatchError> {
     Ok(batch)
 }
 
-fn unpack(mut bytes: Bytes, codec: i16) -> Result<Bytes, String> {
-    let take = |unpacked: &mut Bytes| Ok(unpacked.split_off(0));
-    let unpacked = match codec {
-        0 => return Ok(bytes),
-        1 => Gzip::decompress(&mut bytes, take),
-        2 => Snappy::decompress(&mut bytes, take),
-        3 => Lz4::decompress(&mut bytes, take),
-        4 => Zstd::decompress(&mut bytes, take),
-        other => return Err(format!("codec {other} is not one that isolane knows")),
-    };
-    match unpacked {
-        Ok(unpacked) if unpacked.len() <= UNPACKED_BYTES_MAX => Ok(unpacked),
-        Ok(_) => Err(format!("more than {UNPACKED_BYTES_MAX} bytes unpacked")),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 fn read_record(body: &mut Bytes, first_offset: i64, first_ms: i64) -> Option<Record> {
     let length = usize::try_from(varint(body)?).ok()?;
     if length > body.len() || length == 0 {
@@ -311,7 +295,7 @@ fn read_record(body: &mut Bytes, first_offset: i64, first_ms: i64) -> Option<Rec
     let mut bytes = body.split_to(length);
     bytes.advance(1);
     let time_ms = first_ms.checked_add(varint(&mut bytes)?)?;
-    let offset = first_offset.checked_add(varint(&mut bytes)?)?;
+    let offset = first_offset.checked_add(varint(&mut bytes)?).filter(|offset| *offset >= 0)?;
     let (key, value) = (field(&mut bytes)?, field(&mut bytes)?);
     let count = usize::try_from(varint(&mut bytes)?).ok()?;
     let mut headers = Vec::with_capacity(count.min(8));

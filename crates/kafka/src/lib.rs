@@ -11,6 +11,7 @@
 
 pub mod error;
 pub mod batch;
+pub mod unpack;
 pub mod call;
 pub mod connection;
 pub mod cluster;
@@ -21,6 +22,8 @@ pub mod offsets;
 pub mod topics;
 pub mod transaction;
 pub mod open;
+#[cfg(test)]
+mod fuzz;
 
 pub use cluster::{Cluster, TopicId, log_of};
 pub use error::KafkaError;

@@ -11,6 +11,8 @@ pub mod leg;
 pub mod host;
 pub mod error;
 pub mod metrics;
+#[cfg(test)]
+mod fuzz;
 
 pub use error::LegError;
 pub use host::{QuerySettings, serve};

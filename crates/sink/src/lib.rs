@@ -16,6 +16,8 @@ pub mod metrics;
 pub mod files;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(test)]
+mod fuzz;
 
 pub use error::SinkError;
 pub use files::{FilesSink, Identity};

@@ -46,11 +46,17 @@ impl FromStr for StreamId {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let count = text.split('.').count();
         if count != 3 {
-            return Err(NameError::Parts(text.to_owned(), count));
+            return Err(NameError::Parts(excerpt(text), count));
         }
         check_parts(text, ID_PART_CHARS_MAX)?;
         Ok(Self(text.to_owned()))
     }
+}
+
+/// The beginning of what somebody sent as a name, for messages: it may have any length.
+pub fn excerpt(text: &str) -> String {
+    const CHARS_MAX: usize = 3 * ID_PART_CHARS_MAX + 2;
+    text.chars().take(CHARS_MAX).collect()
 }
 
 /// Checks each dot-separated part of `text`.
@@ -61,7 +67,7 @@ pub(crate) fn check_parts(text: &str, chars_max: usize) -> Result<(), NameError>
             && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     match text.split('.').find(|part| !fits(part)) {
-        Some(part) => Err(NameError::Part(part.to_owned(), text.to_owned(), chars_max)),
+        Some(part) => Err(NameError::Part(excerpt(part), excerpt(text), chars_max)),
         None => Ok(()),
     }
 }
@@ -150,6 +156,10 @@ mod tests {
         assert_eq!(id.parts(), ["ads", "web-shop", "clicks"]);
         for bad in ["", "a.b", "a.b.c.d", "a..c", "A.b.c", "a.b_c.d", "../a.b.c", &format!("a.b.{}", "x".repeat(33))] {
             assert!(bad.parse::<StreamId>().is_err(), "{bad:?} was taken");
+        }
+        for long in ["x".repeat(10_000), format!("a.b.{}", "c".repeat(10_000))] {
+            let message = long.parse::<StreamId>().unwrap_err().to_string();
+            assert!(message.len() < 400, "{message}");
         }
     }
 

@@ -22,6 +22,8 @@ pub mod disk;
 pub mod frame;
 pub mod retry;
 pub mod crash;
+#[cfg(test)]
+mod fuzz;
 
 pub use batch::{Batch, BatchBuilder, Kind, Record, View};
 pub use id::{Incarnation, StreamId, TopicName};

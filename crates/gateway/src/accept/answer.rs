@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use stream::wire::{Refusal, RefusalReason};
 
+use crate::metrics;
 use crate::queue::Stored;
 
 /// Why a request was not taken.
@@ -87,6 +88,7 @@ impl IntoResponse for Refused {
             Self::Batch(refusal) => refusal.scope.as_str(),
             _ => "request",
         };
+        metrics::refused_request(reason);
         let mut response = (status, Json(Body { error, reason, scope })).into_response();
         let headers = response.headers_mut();
         match &self {

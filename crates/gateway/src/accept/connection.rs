@@ -5,12 +5,13 @@
 //! gateways that came or went. What it has begun is finished first. A peer that is gone without a word is found within
 //! [`PING_EVERY`] and [`PING_WITHIN`].
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::Request;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -26,8 +27,10 @@ use tower::service_fn;
 use tower::util::ServiceExt;
 use tracing::debug;
 
+use super::seats::Seat;
 use super::stopped;
 use super::tls::{self, Tls};
+use crate::metrics;
 use crate::rate::Rates;
 use crate::settings::GatewaySettings;
 
@@ -46,6 +49,10 @@ const PING_WITHIN: Duration = Duration::from_secs(8);
 const END_WITHIN: Duration = Duration::from_secs(60);
 /// How an HTTP/2 connection begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How soon a connection is looked at again of which too little has come to tell its protocol; then less and less often.
+const PREFACE_LOOK: Duration = Duration::from_millis(5);
+const PREFACE_LOOK_MAX: Duration = Duration::from_millis(500);
 
 /// What the requests of one connection share; an extension of each.
 #[derive(Debug)]
@@ -82,18 +89,18 @@ impl Terms {
 }
 
 /// Serves one connection to its end.
-pub async fn serve(stream: TcpStream, terms: Terms, mut stop: watch::Receiver<bool>) {
+pub async fn serve(stream: TcpStream, terms: Terms, seat: Arc<Seat>, mut stop: watch::Receiver<bool>) {
     set_options(&stream);
     let greeting = tokio::select! {
         greeting = timeout(terms.head_within, greet(stream, &terms)) => greeting,
         () = stopped(&mut stop) => return,
     };
     match greeting {
-        Ok(Ok(Greeted::Plain(stream, protocol))) => talk(stream, protocol, None, terms, stop).await,
+        Ok(Ok(Greeted::Plain(stream, protocol))) => talk(stream, (protocol, None), terms, seat, stop).await,
         Ok(Ok(Greeted::Tls(stream, protocol))) => {
             let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let certified = certificate.and_then(tls::scopes);
-            talk(*stream, protocol, certified, terms, stop).await;
+            talk(*stream, (protocol, certified), terms, seat, stop).await;
         }
         Ok(Err(error)) => debug!(%error, "a connection was none"),
         Err(_) => debug!("a connection did not say what it speaks in time"),
@@ -138,17 +145,18 @@ async fn greet(stream: TcpStream, terms: &Terms) -> std::io::Result<Greeted> {
 /// Requests and answers, until either side has had enough.
 async fn talk<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: IO,
-    protocol: Protocol,
-    certified: Option<Arc<[Scope]>>,
+    (protocol, certified): (Protocol, Option<Arc<[Scope]>>),
     terms: Terms,
+    seat: Arc<Seat>,
     mut stop: watch::Receiver<bool>,
 ) {
     let (end, ending) = watch::channel(false);
     let shared = Arc::new(Connection { certified, rates: Rates::new("connection", terms.rate), ending });
     let router = terms.router;
-    let service = service_fn(move |mut request: Request<_>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Arc::clone(&shared));
-        router.clone().oneshot(request.map(Body::new))
+        let (under_way, answer) = (seat.begin(), router.clone().oneshot(request));
+        async move { answer.await.map(|response| under_way.until_answered(response)) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(terms.head_within).max_buf_size(HEAD_BYTES_MAX);
@@ -175,6 +183,20 @@ async fn talk<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     };
     if let Err(error) = result {
         debug!(%error, "a connection broke");
+        if let Some(reason) = error.downcast_ref().and_then(|error| fault(protocol, error)) {
+            metrics::refused_request(reason);
+        }
+    }
+}
+
+/// What a client did wrong whose connection broke. Silence between two requests is no fault, nor is a broken network.
+fn fault(protocol: Protocol, error: &hyper::Error) -> Option<&'static str> {
+    let broke = error.is_timeout() || error.source().is_none_or(|cause| cause.is::<std::io::Error>());
+    match protocol {
+        Protocol::Http1 if error.is_parse_too_large() => Some("head_too_large"),
+        Protocol::Http1 if error.is_parse() => Some("head_malformed"),
+        Protocol::Http2 if !broke => Some("http2_violation"),
+        Protocol::Http1 | Protocol::Http2 => None,
     }
 }
 
@@ -194,14 +216,17 @@ enum Protocol {
 /// Looks at a connection's first bytes without taking them.
 async fn peek(stream: &TcpStream) -> std::io::Result<Protocol> {
     let mut seen = [0; PREFACE.len()];
+    let mut wait = PREFACE_LOOK;
     loop {
         let length = stream.peek(&mut seen).await?;
         match protocol_of(&seen[..length]) {
             Some(protocol) => return Ok(protocol),
             None if length == 0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            // A readable socket stays readable while we leave its bytes there: nothing to wait for but time.
-            None => tokio::time::sleep(Duration::from_millis(5)).await,
+            // A readable socket stays readable while we leave its bytes there: nothing to wait for but time, and longer
+            // each time, so that thousands who stop in the middle cost nothing.
+            None => tokio::time::sleep(wait).await,
         }
+        wait = (wait * 2).min(PREFACE_LOOK_MAX);
     }
 }
 

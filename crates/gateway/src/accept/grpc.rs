@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use stream::clock::Clock;
+use stream::id::excerpt;
 use stream::limits::MESSAGE_BYTES_MAX;
 use stream::wire::v1::gateway_server::{Gateway, GatewayServer};
 use stream::wire::v1::{Ack, SendReply, SendRequest, send_reply};
@@ -18,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::accept::connection::Connection;
 use crate::accept::stopped;
@@ -26,6 +27,7 @@ use crate::access::{Caller, Shown, bearer};
 use crate::admit;
 use crate::directory::StreamHandle;
 use crate::dispatch::{Handle, Load, closing};
+use crate::metrics;
 use crate::queue::Outcome;
 use crate::rate::{self, Rates};
 
@@ -99,7 +101,16 @@ impl Call {
                 }
                 () = replies.closed() => return,
             };
-            let Ok(Some(SendRequest { id, batch })) = request else { return };
+            let SendRequest { id, batch } = match request {
+                Ok(Some(request)) => request,
+                Ok(None) => return,
+                Err(status) => {
+                    if let Some(reason) = fault(&status) {
+                        metrics::refused_request(reason);
+                    }
+                    return drop(replies.send(Err(status)).await);
+                }
+            };
             // Asked for each batch: a token may end while the call goes on. Its sender comes again, with a newer one.
             let caller = match self.caller() {
                 Ok(caller) => caller,
@@ -138,7 +149,7 @@ impl Call {
             Err(refusal) => return (None, Err(refusal)),
         };
         let malformed = |error: stream::batch::BatchError| {
-            Refusal::new(RefusalReason::Malformed, format!("stream {named:?}"), error.to_string())
+            Refusal::new(RefusalReason::Malformed, format!("stream {:?}", excerpt(&named)), error.to_string())
         };
         let submitted = match Batch::from_wire(batch).map_err(malformed) {
             Err(refusal) => Err(refusal),
@@ -167,13 +178,23 @@ impl Call {
         let outcome = match outcome {
             Ok(stored) => send_reply::Outcome::Ack(Ack { partition: stored.partition, end_offset: stored.offset_end }),
             Err(refusal) => {
-                if let Some(stream) = stream {
-                    stream.refused(&refusal, self.clock.now_ms());
+                match stream {
+                    Some(stream) => stream.refused(&refusal, self.clock.now_ms()),
+                    None => metrics::refused_request(refusal.reason.name()),
                 }
                 send_reply::Outcome::Refusal(refusal.into())
             }
         };
         let credit_bytes = stream.map_or(0, |stream| self.handle.budget.room(stream.queue) as u64);
         SendReply { id, outcome: Some(outcome), credit_bytes }
+    }
+}
+
+/// What is wrong with a message that ends its call, unless the call broke off.
+fn fault(status: &Status) -> Option<&'static str> {
+    match status.code() {
+        Code::OutOfRange => Some("too_large"),
+        Code::Internal | Code::Unimplemented => Some("malformed"),
+        _ => None,
     }
 }

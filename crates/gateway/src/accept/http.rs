@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{FromRequestParts, Path, RawQuery, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -78,9 +79,22 @@ fn path<P: Protocol>() -> String {
     format!("/v1/streams/{{id}}/{}", P::PATH)
 }
 
+/// What a request's path says where the stream's id stands.
+struct Named(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let malformed = |_| Refusal::new(RefusalReason::Malformed, "request", "the path is no UTF-8; name a stream");
+        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(malformed)?;
+        Ok(Self(id))
+    }
+}
+
 async fn take<P: Protocol>(
     State(door): State<Door>,
-    Path(id): Path<String>,
+    Named(id): Named,
     RawQuery(query): RawQuery,
     Extension(connection): Extension<Arc<Connection>>,
     headers: HeaderMap,
@@ -96,7 +110,7 @@ async fn take<P: Protocol>(
 /// A beacon whose record is its query.
 async fn take_query(
     State(door): State<Door>,
-    Path(id): Path<String>,
+    Named(id): Named,
     method: Method,
     RawQuery(query): RawQuery,
     Extension(connection): Extension<Arc<Connection>>,

@@ -1,13 +1,15 @@
 //! The doors: who is let in here, one [`connection`] to its end there, what is said over it in [`http`] and [`grpc`].
 //!
 //! Both doors are served by one loop, which bounds what a client can hold without sending anything: the number of
-//! connections, the time for a request's head, the header bytes, the streams of an HTTP/2 connection. Which protocol a
-//! client speaks is looked at before its bytes are taken, within the same time.
+//! connections, the time for a request's head, the header bytes, the streams of an HTTP/2 connection. Who must leave when
+//! there are too many is decided in [`seats`]. Which protocol a client speaks is looked at before its bytes are taken,
+//! within the same time.
 
 pub mod tls;
 pub mod connection;
 pub mod answer;
 pub mod host;
+pub mod seats;
 pub mod decompress;
 pub mod http;
 pub mod protocol;
@@ -18,13 +20,14 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::metrics;
 use crate::settings::GatewaySettings;
 use connection::Terms;
+use seats::{Leave, Seats};
 use tls::Tls;
 
 /// How long the loop rests when the system has no connection to give.
@@ -43,30 +46,39 @@ pub async fn serve(
     let on_loopback = listener.local_addr().is_ok_and(|at| at.ip().is_loopback());
     let router = if on_loopback { host::local_only(router) } else { router };
     let terms = Terms::new(router, tls, settings);
-    let places = Arc::new(Semaphore::new(settings.connections_max));
+    let seats = Seats::new(settings.connections_max);
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let place = tokio::select! {
-            () = stopped(&mut stop) => break,
-            Ok(place) = Arc::clone(&places).acquire_owned() => place,
-        };
         let stream = tokio::select! {
             () = stopped(&mut stop) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    warn!(door, %error, "cannot accept a connection; trying again");
+                    warn!(door, %error, "cannot accept a connection; letting one go and trying again");
+                    seats.shed();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             },
         };
-        metrics::connections(door, connections.len() + 1);
-        let connection = connection::serve(stream, terms.clone(), stop.clone());
+        let seat = tokio::select! {
+            () = stopped(&mut stop) => break,
+            seat = seats.take() => Arc::new(seat),
+        };
+        metrics::connections(door, seats.taken());
+        let (terms, head_within, stop) = (terms.clone(), settings.head_within, stop.clone());
         connections.spawn(async move {
-            connection.await;
-            drop(place);
+            let left = tokio::select! {
+                // First, because silence ends the conversation at the same time.
+                biased;
+                left = seat.must_leave(head_within) => left,
+                () = connection::serve(stream, terms, Arc::clone(&seat), stop) => return,
+            };
+            metrics::refused_request(match left {
+                Leave::Shed => "connection_shed",
+                Leave::Silent => "head_too_slow",
+            });
         });
     }
     drop(listener);

@@ -60,11 +60,11 @@ fn id(name: &str) -> StreamId {
     format!("test.gateway.{name}").parse().unwrap()
 }
 
-fn spec(name: &str) -> StreamConfig {
+pub(crate) fn spec(name: &str) -> StreamConfig {
     StreamConfig { incarnation: Incarnation(7), version: 1, spec: StreamSpec::new(id(name)) }
 }
 
-fn snapshot(version: u64, streams: impl IntoIterator<Item = StreamConfig>) -> Arc<Snapshot> {
+pub(crate) fn snapshot(version: u64, streams: impl IntoIterator<Item = StreamConfig>) -> Arc<Snapshot> {
     let streams: BTreeMap<_, _> = streams.into_iter().map(|config| (config.spec.id.clone(), config)).collect();
     Arc::new(Snapshot { version, streams, ..Snapshot::default() })
 }

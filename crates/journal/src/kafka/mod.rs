@@ -4,7 +4,7 @@
 //! A record of a topic is one event: its value the event's own bytes, its header `il` the provenance. So any tool can
 //! read a topic. Kafka names topics without `@`: `<topic>.<incarnation>`.
 
-mod records;
+pub(crate) mod records;
 mod read;
 mod topics;
 
