@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::case::Plan;
 use crate::load::CONNECTIONS;
+use crate::matrix::Matrix;
 use crate::measure::{self, Pair, Sample, Spread, spread};
 use crate::pace::Paced;
 
@@ -24,6 +25,7 @@ pub struct Report {
     standing: Vec<Standing>,
     halves: Vec<Half>,
     phases: Vec<Phase>,
+    matrices: Vec<Matrix>,
     /// How long after its return a dead sink had everything.
     pub caught_up_after: Option<Duration>,
 }
@@ -134,6 +136,7 @@ impl Report {
             standing: Vec::new(),
             halves: Vec::new(),
             phases: Vec::new(),
+            matrices: Vec::new(),
             caught_up_after: None,
         })
     }
@@ -169,6 +172,11 @@ impl Report {
     /// Adds a phase.
     pub fn add_phase(&mut self, phase: Phase) {
         self.phases.push(phase);
+    }
+
+    /// Adds what the others felt of a noisy stream.
+    pub fn add_matrix(&mut self, matrix: Matrix) {
+        self.matrices.push(matrix);
     }
 
     fn write_phases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -213,7 +221,7 @@ impl Report {
 }
 
 /// `median (min-max)`.
-fn shown(spread: Option<Spread>, digits: usize) -> String {
+pub fn shown(spread: Option<Spread>, digits: usize) -> String {
     match spread {
         None => "-".to_owned(),
         Some(Spread { median, min, max }) if min == max => format!("{median:.digits$}"),
@@ -264,7 +272,8 @@ impl fmt::Display for Report {
         if !self.standing.is_empty() {
             writeln!(f, "\n| nothing flows | streams | MB resident | cores | brokers' cores |\n|---|---|---|---|---|")?;
         }
-        self.standing.iter().try_for_each(|standing| writeln!(f, "{standing}"))
+        self.standing.iter().try_for_each(|standing| writeln!(f, "{standing}"))?;
+        self.matrices.iter().try_for_each(|matrix| write!(f, "{matrix}"))
     }
 }
 
@@ -356,6 +365,7 @@ mod tests {
             standing: Vec::new(),
             halves: Vec::new(),
             phases: Vec::new(),
+            matrices: Vec::new(),
             caught_up_after: None,
         };
         report.add("some case", 200, pair);

@@ -88,7 +88,7 @@ async fn limit(clusters: &Clusters, configs: &[StreamConfig]) -> Result<Child> {
 }
 
 /// Waits until every stream takes a record.
-fn ready(gateway: &Child, configs: &[StreamConfig]) -> Result<()> {
+pub fn ready(gateway: &Child, configs: &[StreamConfig]) -> Result<()> {
     let door = gateway.address(0)?;
     let some_are_ready = |configs: &[StreamConfig]| {
         let mut client = Client::new(door);
@@ -109,7 +109,8 @@ fn is_ready(client: &mut Client, config: &StreamConfig) -> Result<()> {
     })
 }
 
-fn path(config: &StreamConfig) -> String {
+/// Where a stream's lines are posted to.
+pub fn path(config: &StreamConfig) -> String {
     format!("/v1/streams/{}/records", config.spec.id)
 }
 
