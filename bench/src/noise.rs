@@ -44,6 +44,8 @@ const SLOW_REST: Duration = Duration::from_millis(200);
 pub enum Kind {
     /// Nothing but, maybe, its rate.
     Plain,
+    /// The same; each request has a key, and so a source of its own, of which admin is told.
+    Keyed,
     /// Its requests are large.
     Bulky,
     /// It sends what cannot be taken: [`poison::broken`].
@@ -167,8 +169,9 @@ fn templates(noise: &Noise) -> Result<Vec<Template>> {
         requests.iter().map(template).collect()
     };
     Ok(match noise.kind {
-        Kind::Plain | Kind::Slow => lines(RECORDS, &key),
-        Kind::Bulky => lines(BULK_RECORDS, &key),
+        Kind::Plain | Kind::Slow => lines(RECORDS, "request: "),
+        Kind::Keyed => lines(RECORDS, &key),
+        Kind::Bulky => lines(BULK_RECORDS, "request: "),
         Kind::Foreign => lines(RECORDS, &format!("authorization: Bearer of-somebody-else-{run}-")),
         Kind::Broken => as_they_are(poison::broken()?),
         Kind::Giant => as_they_are(poison::giant()?),

@@ -73,8 +73,9 @@ const fn way(name: &'static str, kind: Kind) -> Way {
 }
 
 /// The noises; the one that takes a broker away is the last.
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 7] = [
     way("surges", Kind::Plain),
+    way("surges, each request with a key", Kind::Keyed),
     way("sends what is broken", Kind::Broken),
     way("sends giant lines and bombs", Kind::Giant),
     way("reads its answers slowly", Kind::Slow),
@@ -288,7 +289,6 @@ impl Ground {
 
     /// Offers requests of the other 19 in turn.
     fn offer(&self, offered: Duration, per_second: f64) -> Result<Paced> {
-        let run: u64 = rand::random();
         let paths: Vec<String> = self.configs[..QUIET].iter().map(lanes::path).collect();
         let mut body = Vec::new();
         let mut lines = Lines::new(RECORD_BYTES, 0);
@@ -299,10 +299,9 @@ impl Ground {
             Ok(Client::new(self.door))
         };
         let send = |client: &mut Client, request: u64| {
-            let key = format!("{run}-{request}");
             let path = &paths[request as usize % paths.len()];
             // A connection that broke is a refusal too.
-            let answer = client.exchange("POST", path, &[("idempotency-key", &key)], &body);
+            let answer = client.exchange("POST", path, &[], &body);
             Ok(answer.is_ok_and(|answer| answer.status == 200))
         };
         pace::offer(QUIET * CALM_CONNECTIONS, per_second, offered, connect, send)
