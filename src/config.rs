@@ -52,6 +52,14 @@ pub struct GatewayConfig {
     pub journal: String,
     /// Where streams are configured.
     pub admin: String,
+    /// Bytes of all streams together: being read, queued and in flight.
+    #[serde(default = "memory_bytes_max")]
+    pub memory_bytes_max: usize,
+}
+
+/// Of a gateway that is not told.
+pub fn memory_bytes_max() -> usize {
+    stream::limits::GATEWAY_BYTES_MAX
 }
 
 /// `config/query.toml`.

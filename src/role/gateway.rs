@@ -14,7 +14,8 @@ pub async fn run(file: RoleFile) -> Result<()> {
     let (admin, watch) = super::watch(&config.admin, &disk, &config.state_dir).await?;
     let http = ops::listen(config.http_listen, "records over HTTP").await?;
     let grpc = ops::listen(config.grpc_listen, "records over gRPC").await?;
-    let settings = gateway::GatewaySettings::new(format!("gateway-{}", config.http_listen), config.journal, admin);
+    let mut settings = gateway::GatewaySettings::new(format!("gateway-{}", config.http_listen), config.journal, admin);
+    settings.gateway_bytes_max = config.memory_bytes_max;
     ops::say_ready();
     Ok(gateway::serve(settings, http, grpc, watch, ops::asked_to_end()).await?)
 }

@@ -20,7 +20,7 @@ use stream::control::AdminClient;
 use stream::disk::{Disk, RealDisk};
 
 use crate::args::Up;
-use crate::config::{AdminConfig, AgentConfig, GatewayConfig, JournalConfig, QueryConfig};
+use crate::config::{AdminConfig, AgentConfig, GatewayConfig, JournalConfig, QueryConfig, memory_bytes_max};
 use crate::ops;
 use child::Role;
 use ports::Ports;
@@ -103,6 +103,7 @@ fn write_configs(dir: &Path, ports: &Ports, other_journal: Option<&str>) -> Resu
         state_dir: state("gateway"),
         journal: journal.clone(),
         admin: admin.clone(),
+        memory_bytes_max: memory_bytes_max(),
     };
     let query_config = QueryConfig {
         ops_listen: ports.query_ops,
