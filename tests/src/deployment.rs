@@ -192,7 +192,7 @@ fn none_left(family: &[killer::Process]) -> Result<()> {
 
 /// Three free loopback ports below those that the kernel gives to outgoing connections: one of these would be taken by a
 /// client sooner or later, while the deployment is down. Held until all are chosen, so that they differ.
-fn free_ports() -> Result<[SocketAddr; 3]> {
+pub(crate) fn free_ports() -> Result<[SocketAddr; 3]> {
     let mut held = Vec::new();
     for _ in 0..PORT_TRIES {
         held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, rand::random_range(PORTS))));
