@@ -54,6 +54,9 @@ pub struct GatewayConfig {
     pub journal: String,
     /// Where streams are configured.
     pub admin: String,
+    /// Bytes of all streams together: being read, queued and in flight.
+    #[serde(default = "memory_bytes_max")]
+    pub memory_bytes_max: usize,
     /// What senders must show.
     #[serde(default)]
     pub access: Access,
@@ -84,6 +87,11 @@ pub struct GatewayTls {
     /// Its private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
+}
+
+/// Of a gateway that is not told.
+pub fn memory_bytes_max() -> usize {
+    stream::limits::GATEWAY_BYTES_MAX
 }
 
 /// `config/query.toml`.

@@ -17,9 +17,11 @@ use stream::clock::SystemClock;
 use stream::control::{AdminClient, ConfigWatch, watch_config};
 use stream::disk::{Disk, RealDisk, SharedDisk};
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
 
 use crate::limit;
+use crate::noise::{self, Noise};
 
 /// The first argument of a child.
 pub const COMMAND: &str = "child";
@@ -51,6 +53,8 @@ pub enum Order {
         journal: String,
         /// Admin's URL.
         admin: String,
+        /// Bytes of all streams together, if not the default.
+        bytes_max: Option<usize>,
     },
     /// The jobs.
     Query {
@@ -67,6 +71,8 @@ pub enum Order {
     },
     /// An agent's worker.
     Worker(Box<agent::WorkerSettings>),
+    /// A noisy client, which ends by itself.
+    Noise(Noise),
     /// The limit of an agent.
     LimitAgent {
         /// What it reads.
@@ -134,8 +140,17 @@ pub enum LimitLog {
 pub fn main() -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     start_logs();
-    let order = serde_json::from_reader(std::io::stdin().lock()).context("a child is told what to do by its parent")?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(obey(order))
+    let order = serde_json::from_reader(std::io::stdin().lock());
+    let order: Order = order.context("a child is told what to do by its parent")?;
+    let mut runtime = match &order {
+        Order::Noise(noise) => {
+            // Before there is any other thread.
+            noise.take_place()?;
+            Builder::new_current_thread()
+        }
+        _ => Builder::new_multi_thread(),
+    };
+    runtime.enable_all().build()?.block_on(obey(order))
 }
 
 /// Logs on standard error; `ISOLANE_LOG` sets the level (default `error`: the load ends without taking leave).
@@ -148,9 +163,10 @@ async fn obey(order: Order) -> Result<()> {
     match order {
         Order::Admin { dir, journal } => admin(dir, journal).await,
         Order::Journal { dir, admin } => journal(dir, &admin).await,
-        Order::Gateway { dir, journal, admin } => gateway(&dir, journal, &admin).await,
+        Order::Gateway { dir, journal, admin, bytes_max } => gateway(&dir, journal, &admin, bytes_max).await,
         Order::Query { dir, out, journal, admin, checkpoint } => query(&dir, out, &journal, &admin, checkpoint).await,
         Order::Worker(settings) => worker(*settings).await,
+        Order::Noise(noise) => noise::run(noise).await,
         Order::LimitAgent { file, sink } => {
             ready(&[]);
             tokio::task::block_in_place(|| limit::agent::send_file(&file, sink))?;
@@ -193,11 +209,12 @@ async fn journal(dir: PathBuf, admin: &str) -> Result<()> {
     Ok(journal::serve(settings, listener, watch, pending()).await?)
 }
 
-async fn gateway(dir: &Path, journal: String, admin: &str) -> Result<()> {
+async fn gateway(dir: &Path, journal: String, admin: &str, bytes_max: Option<usize>) -> Result<()> {
     let (_, admin, watch) = begin(dir, admin).await?;
     let (http, http_at) = listen().await?;
     let (grpc, grpc_at) = listen().await?;
-    let settings = gateway::GatewaySettings::new("bench", journal, admin);
+    let mut settings = gateway::GatewaySettings::new("bench", journal, admin);
+    settings.gateway_bytes_max = bytes_max.unwrap_or(settings.gateway_bytes_max);
     ready(&[http_at, grpc_at]);
     Ok(gateway::serve(settings, http, grpc, watch, pending()).await?)
 }
@@ -241,7 +258,8 @@ pub async fn listen() -> Result<(TcpListener, SocketAddr)> {
     Ok((listener, at))
 }
 
-fn ready(addresses: &[SocketAddr]) {
+/// Says that this child has begun, and where it listens.
+pub fn ready(addresses: &[SocketAddr]) {
     let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
     println!("ready {}", addresses.join(" "));
 }

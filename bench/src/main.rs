@@ -7,11 +7,14 @@
 
 mod load;
 mod pace;
+mod place;
+mod noise;
 mod measure;
 mod child;
 mod stage;
 mod limit;
 mod case;
+mod matrix;
 mod report;
 
 use std::path::PathBuf;
@@ -27,7 +30,8 @@ use crate::report::Report;
 #[derive(Parser)]
 #[command(name = "bench")]
 struct Args {
-    /// Cases: agent, gateway, query, delay, breaks, swarm; on Kafka: kafka, lanes, crowd, siblings. Default: all of them.
+    /// Cases: agent, gateway, query, delay, breaks, swarm; on Kafka: kafka, lanes, crowd, siblings; on both journals:
+    /// isolation. Default: all of them.
     names: Vec<String>,
     /// Few records and one round: shows that the cases run; the figures are rough.
     #[arg(long)]

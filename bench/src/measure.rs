@@ -20,9 +20,24 @@ pub fn process_cpu(pid: u32) -> Result<Duration> {
 
 /// Memory that a process holds: its resident set.
 pub fn resident_bytes(pid: u32) -> Result<u64> {
+    of_status(pid, "VmRSS:")
+}
+
+/// The most memory that a process held since it began, or since [`forget_peak`].
+pub fn resident_bytes_peak(pid: u32) -> Result<u64> {
+    of_status(pid, "VmHWM:")
+}
+
+/// Counts a process's peak of memory anew.
+pub fn forget_peak(pid: u32) -> Result<()> {
+    let path = format!("/proc/{pid}/clear_refs");
+    std::fs::write(&path, "5").with_context(|| path.clone())
+}
+
+fn of_status(pid: u32, name: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).with_context(|| path.clone())?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| path.clone())?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().with_context(|| path.clone())?;
     Ok(kib * 1024)
 }

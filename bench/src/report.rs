@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::case::Plan;
 use crate::load::CONNECTIONS;
+use crate::matrix::Matrix;
 use crate::measure::{self, Pair, Sample, Spread, spread};
 use crate::pace::Paced;
 
@@ -26,6 +27,7 @@ pub struct Report {
     breaks: Vec<Break>,
     halves: Vec<Half>,
     phases: Vec<Phase>,
+    matrices: Vec<Matrix>,
     /// How long after its return a dead sink had everything.
     pub caught_up_after: Option<Duration>,
 }
@@ -164,6 +166,7 @@ impl Report {
             breaks: Vec::new(),
             halves: Vec::new(),
             phases: Vec::new(),
+            matrices: Vec::new(),
             caught_up_after: None,
         })
     }
@@ -213,6 +216,11 @@ impl Report {
         self.phases.push(phase);
     }
 
+    /// Adds what the others felt of a noisy stream.
+    pub fn add_matrix(&mut self, matrix: Matrix) {
+        self.matrices.push(matrix);
+    }
+
     fn write_phases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n| leg | its sibling's sink | s | records/s | p50 ms | p99 ms |\n|---|---|---|---|---|---|")?;
         for Phase { leg, name, seconds, per_second, p50, p99 } in &self.phases {
@@ -255,7 +263,7 @@ impl Report {
 }
 
 /// `median (min-max)`.
-fn shown(spread: Option<Spread>, digits: usize) -> String {
+pub fn shown(spread: Option<Spread>, digits: usize) -> String {
     match spread {
         None => "-".to_owned(),
         Some(Spread { median, min, max }) if min == max => format!("{median:.digits$}"),
@@ -315,7 +323,8 @@ impl fmt::Display for Report {
         if !self.breaks.is_empty() {
             writeln!(f, "\n| records stand still after | times | median ms | most ms |\n|---|---|---|---|")?;
         }
-        self.breaks.iter().try_for_each(|broken| writeln!(f, "{broken}"))
+        self.breaks.iter().try_for_each(|broken| writeln!(f, "{broken}"))?;
+        self.matrices.iter().try_for_each(|matrix| write!(f, "{matrix}"))
     }
 }
 
@@ -426,6 +435,7 @@ mod tests {
             breaks: Vec::new(),
             halves: Vec::new(),
             phases: Vec::new(),
+            matrices: Vec::new(),
             caught_up_after: None,
         };
         report.add("some case", 200, pair);

@@ -12,8 +12,8 @@ use stream::StreamId;
 use stream::config::{StreamConfig, StreamSpec};
 use stream::control::AdminClient;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::child::{self, Order};
@@ -26,7 +26,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 pub struct Child {
     pid: u32,
     addresses: Vec<SocketAddr>,
-    _process: tokio::process::Child,
+    said: Lines<BufReader<ChildStdout>>,
+    process: tokio::process::Child,
 }
 
 impl Child {
@@ -45,13 +46,14 @@ impl Child {
         stdin.write_all(&serde_json::to_vec(order)?).await?;
         drop(stdin);
         let stdout = process.stdout.take().context("no standard output")?;
-        let line = timeout(READY_WITHIN, BufReader::new(stdout).lines().next_line()).await;
+        let mut said = BufReader::new(stdout).lines();
+        let line = timeout(READY_WITHIN, said.next_line()).await;
         let line = line.with_context(|| format!("{order:?} is not ready"))??;
         let line = line.with_context(|| format!("{order:?} has ended"))?;
         let mut words = line.split(' ').filter(|word| !word.is_empty());
         ensure!(words.next() == Some("ready"), "{order:?} said {line:?}");
         let addresses = words.map(|word| word.parse().context("address")).collect::<Result<_>>()?;
-        Ok(Self { pid, addresses, _process: process })
+        Ok(Self { pid, addresses, said, process })
     }
 
     /// The address at which it serves; the second one is a gateway's gRPC door.
@@ -62,6 +64,24 @@ impl Child {
     /// CPU that it has used so far.
     pub fn cpu(&self) -> Result<Duration> {
         measure::process_cpu(self.pid)
+    }
+
+    /// What a child that ends by itself said last.
+    pub async fn last_words(mut self, within: Duration) -> Result<String> {
+        let line = timeout(within, self.said.next_line()).await.context("a child does not end")??;
+        let line = line.context("a child has ended without a word")?;
+        self.process.wait().await?;
+        Ok(line)
+    }
+
+    /// The most memory that it held since [`Self::forget_peak`].
+    pub fn resident_bytes_peak(&self) -> Result<u64> {
+        measure::resident_bytes_peak(self.pid)
+    }
+
+    /// Counts its peak of memory anew.
+    pub fn forget_peak(&self) -> Result<()> {
+        measure::forget_peak(self.pid)
     }
 
     /// Memory that it holds now.
@@ -131,7 +151,12 @@ impl Stage {
 
     /// Starts a gateway before `journal`, an address as text.
     pub async fn gateway(&self, journal: String) -> Result<Child> {
-        Child::start(&Order::Gateway { dir: self.path("gateway"), journal, admin: self.admin_url() }).await
+        self.gateway_within(journal, None).await
+    }
+
+    /// The same with so many bytes for all streams together.
+    pub async fn gateway_within(&self, journal: String, bytes_max: Option<usize>) -> Result<Child> {
+        Child::start(&Order::Gateway { dir: self.path("gateway"), journal, admin: self.admin_url(), bytes_max }).await
     }
 
     /// Starts the jobs behind `journal`, an address as text.

@@ -21,6 +21,7 @@ pub async fn run(file: RoleFile) -> Result<()> {
     let mut settings = gateway::GatewaySettings::new(format!("gateway-{}", config.http_listen), config.journal, admin);
     settings.connections_max = settings.connections_max.min(connections_max(ops::raise_open_files()));
     info!(each_door = settings.connections_max, "connections are bounded");
+    settings.gateway_bytes_max = config.memory_bytes_max;
     settings.access = config.access;
     settings.plaintext = config.plaintext;
     settings.connection_rate = config.connection_rate;

@@ -20,7 +20,7 @@ use stream::control::AdminClient;
 use stream::disk::{Disk, RealDisk};
 
 use crate::args::Up;
-use crate::config::{AdminConfig, AgentConfig, GatewayConfig, JournalConfig, QueryConfig};
+use crate::config::{AdminConfig, AgentConfig, GatewayConfig, JournalConfig, QueryConfig, memory_bytes_max};
 use crate::ops;
 use child::Role;
 use gateway::Access;
@@ -105,6 +105,7 @@ fn write_configs(dir: &Path, ports: &Ports, other_journal: Option<&str>) -> Resu
         state_dir: state("gateway"),
         journal: journal.clone(),
         admin: admin.clone(),
+        memory_bytes_max: memory_bytes_max(),
         access: Access::Open,
         plaintext: false,
         connection_rate: Rate::default(),

@@ -53,15 +53,20 @@ impl Client {
 
     /// Sends a request and reads its answer. After an error it is not known whether the request had its effect.
     pub fn exchange(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connect()?,
-        };
         let mut head =
             format!("{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n", self.address, body.len());
         headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
         head.push_str("\r\n");
-        connection.get_mut().write_all(&[head.as_bytes(), body].concat())?;
+        self.send(&[head.as_bytes(), body].concat())
+    }
+
+    /// Sends a request as it stands and reads its answer.
+    pub fn send(&mut self, request: &[u8]) -> Result<Answer> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect()?,
+        };
+        connection.get_mut().write_all(request)?;
         let answer = read_answer(&mut connection)?;
         if answer.header("connection") != Some("close") {
             self.connection = Some(connection);

@@ -5,9 +5,11 @@
 
 pub mod identity;
 pub mod http;
+pub mod poison;
 pub mod load;
 pub mod deployment;
 pub mod roles;
+pub mod gateway;
 pub mod kafka;
 pub mod killer;
 pub mod tamper;

@@ -109,7 +109,8 @@ fn is_ready(client: &mut Client, config: &StreamConfig) -> Result<()> {
     })
 }
 
-fn path(config: &StreamConfig) -> String {
+/// Where a stream's lines are posted to.
+pub fn path(config: &StreamConfig) -> String {
     format!("/v1/streams/{}/records", config.spec.id)
 }
 

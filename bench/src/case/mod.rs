@@ -9,6 +9,7 @@ pub mod lanes;
 pub mod siblings;
 pub mod breaks;
 pub mod swarm;
+pub mod isolation;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,8 +20,8 @@ use crate::load::SIZES;
 use crate::report::Report;
 
 /// The cases in the order in which they run.
-pub const NAMES: [&str; 10] =
-    ["agent", "gateway", "query", "delay", "breaks", "swarm", "kafka", "lanes", "crowd", "siblings"];
+pub const NAMES: [&str; 11] =
+    ["agent", "gateway", "query", "delay", "breaks", "swarm", "kafka", "lanes", "crowd", "siblings", "isolation"];
 /// Streams of the case lanes.
 const LANES: usize = 500;
 /// Streams of the cases crowd and swarm: the mission's.
@@ -42,6 +43,10 @@ pub struct Plan {
     pub offered: [Duration; 2],
     /// How long a sink is dead.
     pub dead: Duration,
+    /// How often quiet and noise take turns, and how long each lasts.
+    pub alternations: usize,
+    /// See `alternations`.
+    pub phase: Duration,
 }
 
 impl Plan {
@@ -49,14 +54,16 @@ impl Plan {
     pub fn whole(dir: PathBuf) -> Self {
         let offered = [Duration::from_secs(15), Duration::from_secs(40)];
         let sizes = SIZES.to_vec();
-        Self { dir, quick: false, sizes, rounds: 3, bytes: 400_000_000, offered, dead: Duration::from_secs(600) }
+        let (dead, phase) = (Duration::from_secs(600), Duration::from_secs(4));
+        Self { dir, quick: false, sizes, rounds: 3, bytes: 400_000_000, offered, dead, alternations: 5, phase }
     }
 
     /// Short rounds. Many topics (lanes, crowd) still take minutes to be made.
     pub fn quick(dir: PathBuf) -> Self {
         let offered = [Duration::from_secs(4), Duration::from_secs(8)];
         let sizes = SIZES.to_vec();
-        Self { dir, quick: true, sizes, rounds: 1, bytes: 100_000_000, offered, dead: Duration::from_secs(20) }
+        let (dead, phase) = (Duration::from_secs(20), Duration::from_secs(2));
+        Self { dir, quick: true, sizes, rounds: 1, bytes: 100_000_000, offered, dead, alternations: 2, phase }
     }
 }
 
@@ -95,6 +102,9 @@ pub async fn run(plan: &Plan, is_wanted: &impl Fn(&str) -> bool, report: &mut Re
     }
     if is_wanted("siblings") {
         siblings::run(plan, report).await.context("case siblings")?;
+    }
+    if is_wanted("isolation") {
+        isolation::run(plan, report).await.context("case isolation")?;
     }
     Ok(())
 }

@@ -42,6 +42,7 @@ use crate::key::{Key, birth_minutes};
 use crate::produce::{Appended, Produce};
 use crate::rate::Rates;
 use crate::tests::{snapshot, spec};
+use crate::turns::Turns;
 
 /// What a protocol makes of a body is refused, or its records join from 0 on and can travel.
 fn is_sound<P: Protocol>(headers: &HeaderMap, body: &[u8]) -> Option<Batch> {
@@ -196,7 +197,10 @@ fn door() -> (Router, watch::Sender<Arc<stream::config::Snapshot>>) {
     tokio::spawn(dispatcher.run());
     let (rates, ending) = (Rates::new("connection", Rate::default()), watch::channel(false).1);
     let connection = Extension(Arc::new(Connection { certified: None, rates, ending }));
-    (router(Door { handle, clock, body_within: Duration::from_secs(1) }).layer(connection), config)
+    (
+        router(Door { handle, clock, body_within: Duration::from_secs(1), turns: Turns::new(1) }).layer(connection),
+        config,
+    )
 }
 
 /// The bytes of a whole connection, answered by the HTTP door: each answer has a status of ours.

@@ -1,10 +1,11 @@
 //! The gateway: many clients' records, over gRPC and HTTP, into one journal, each stream in a lane of its own.
 //!
 //! The path of a record: a door takes it ([`accept`]) from somebody who may send it ([`access`]), no faster than agreed
-//! ([`rate`]); it is checked ([`admit`]) and charged to its stream ([`budget`]); the [`dispatch`]er puts it into its stream's [`lane`] and [`queue`], after a look at its [`key`]; the
-//! [`schedule`] says which producers serve the queue in this slice, [`drr`] whose turn it is on one of them; lines get
-//! their range ([`source`]) and are made a batch ([`pack`]); the batch is appended to the journal ([`produce`]). Only
-//! then is its sender told ([`outcome`]). [`facts`] tells admin.
+//! ([`rate`]), in its stream's turn ([`turns`]); it is checked ([`admit`]) and charged to its stream ([`budget`]); the
+//! [`dispatch`]er puts it into its stream's [`lane`] and [`queue`], after a look at its [`key`]; the [`schedule`] says
+//! which producers serve the queue in this slice, [`drr`] whose turn it is on one of them; lines get their range
+//! ([`source`]) and are made a batch ([`pack`]); the batch is appended to the journal ([`produce`]). Only then is its
+//! sender told ([`outcome`]). [`facts`] tells admin.
 //!
 //! A gateway holds nothing that its sender has forgotten, and keeps nothing on disk: it may die at any time.
 
@@ -13,6 +14,7 @@ pub mod error;
 pub mod accept;
 pub mod access;
 pub mod rate;
+pub mod turns;
 pub mod admit;
 pub mod budget;
 pub mod directory;
@@ -39,6 +41,7 @@ use std::time::Duration;
 
 use stream::control::ConfigWatch;
 use tokio::net::TcpListener;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
@@ -50,6 +53,7 @@ pub use settings::GatewaySettings;
 use dispatch::Dispatcher;
 use facts::{FactBook, Reporter};
 use produce::Produce;
+use turns::Turns;
 
 /// What the drain at shutdown may take beyond the batch deadline.
 const DRAIN_MARGIN: Duration = Duration::from_secs(1);
@@ -63,12 +67,59 @@ pub async fn serve(
     config: ConfigWatch,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let writers = journal::any::producers(&settings.journal_addr, settings.producers)?;
-    serve_with(settings, writers, http, grpc, config, shutdown).await
+    let core = Core::start()?;
+    let writers = {
+        let handle = core.handle();
+        let _inside = handle.enter();
+        journal::any::producers(&settings.journal_addr, settings.producers)?
+    };
+    serve_on(core.handle(), settings, writers, http, grpc, config, shutdown).await
 }
 
-/// [`serve`] with these writers to the journal.
+/// [`serve`] with these writers to the journal, and all on the threads of the caller.
+#[cfg(test)]
 pub(crate) async fn serve_with<P: Produce>(
+    settings: GatewaySettings,
+    writers: Vec<P>,
+    http: TcpListener,
+    grpc: TcpListener,
+    config: ConfigWatch,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    serve_on(Handle::current(), settings, writers, http, grpc, config, shutdown).await
+}
+
+/// The threads on which batches are queued, produced and answered. Those that serve connections are others: an append has
+/// some ten steps, and must not wait at each of them behind whatever has just come to a door.
+struct Core(Option<Runtime>);
+
+impl Core {
+    fn start() -> Result<Self, ServeError> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(cores()).thread_name("core").enable_all().build();
+        runtime.map(|runtime| Self(Some(runtime))).map_err(|error| ServeError::Broken(error.to_string()))
+    }
+
+    fn handle(&self) -> Handle {
+        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        // Nobody waits here: what is in flight has landed, or its sender sends it again.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+async fn serve_on<P: Produce>(
+    core: Handle,
     settings: GatewaySettings,
     writers: Vec<P>,
     http: TcpListener,
@@ -90,7 +141,7 @@ pub(crate) async fn serve_with<P: Produce>(
     let (reported, report_stop) = oneshot::channel::<()>();
     let reporter = Reporter { admin, book, directory, budget };
     let reporting = tokio::spawn(reporter.run(settings.report_every, async move { drop(report_stop.await) }));
-    let dispatching = tokio::spawn(dispatcher.run());
+    let dispatching = core.spawn(dispatcher.run());
     info!(%http_at, %grpc_at, "the gateway takes records");
 
     let (stopping, stop) = watch::channel(false);
@@ -99,6 +150,7 @@ pub(crate) async fn serve_with<P: Produce>(
             handle: handle.clone(),
             clock: Arc::clone(&settings.clock),
             body_within: settings.body_within,
+            turns: Turns::new(cores()),
         };
         let http_router = accept::http::router(door);
         let grpc_router = accept::grpc::router(accept::grpc::Door { handle, clock: Arc::clone(&settings.clock) });

@@ -19,6 +19,10 @@ use crate::budget::Permit;
 const ENCODED_BYTES_MAX: usize = BATCH_BYTES_MAX + BATCH_BYTES_MAX / 16;
 /// Largest zstd window, as its power of two: the 8 MiB that every decoder is asked to support.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// What is taken at a time of gzip, which may become a thousand times as much, and slowly; and of zstd, where what
+/// becomes much is quick.
+const GZIP_PIECE_BYTES: usize = 256;
+const ZSTD_PIECE_BYTES: usize = 16 * 1024;
 /// Bytes that come out of zstd in one step.
 const STEP_BYTES: usize = 32 * 1024;
 
@@ -84,6 +88,15 @@ impl Unpacker {
             }
         };
         Ok(Self { layer, encoded_bytes: 0 })
+    }
+
+    /// How much to take at a time, so that no time is longer than some 300 µs.
+    pub fn piece_bytes_max(&self) -> usize {
+        match self.layer {
+            Layer::Identity(_) => usize::MAX,
+            Layer::Gzip(_) => GZIP_PIECE_BYTES,
+            Layer::Zstd(_) => ZSTD_PIECE_BYTES,
+        }
     }
 
     /// Takes the next bytes of the body.

@@ -8,10 +8,13 @@
 //!
 //! A refused body is still read for a moment, so that a client which sends first and listens later hears the answer.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method, header};
@@ -20,6 +23,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use stream::BatchBuilder;
 use stream::clock::Clock;
 use stream::limits::BATCH_BYTES_MAX;
 use stream::wire::{Refusal, RefusalReason};
@@ -35,13 +39,14 @@ use crate::accept::protocol::lines::Lines;
 use crate::accept::protocol::otlp::Otlp;
 use crate::access::{Caller, Shown, bearer};
 use crate::admit::{self, Gatherer};
-use crate::budget::Permit;
+use crate::budget::{Permit, QueueId};
 use crate::directory::StreamHandle;
 use crate::dispatch::{Handle, Load, closing};
 use crate::key::{self, Key};
 use crate::metrics;
 use crate::queue::Stored;
 use crate::rate::{self, Rates};
+use crate::turns::{Turn, Turns};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_TIME: HeaderName = HeaderName::from_static("idempotency-time");
@@ -50,6 +55,8 @@ const DRAIN_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 /// The same of one that shows no right to send.
 const DRAIN_BYTES_MAX_FOREIGN: usize = 64 * 1024;
+/// Whose turn the bodies are read in that are no stream's.
+const NOBODYS: QueueId = QueueId::MAX;
 
 /// What a request needs.
 #[derive(Clone)]
@@ -60,6 +67,8 @@ pub struct Door {
     pub clock: Arc<dyn Clock>,
     /// How long a body may take.
     pub body_within: Duration,
+    /// Whose bytes are worked on next.
+    pub turns: Arc<Turns>,
 }
 
 /// The door's paths.
@@ -178,7 +187,11 @@ impl Door {
             }
             let expects_permission = asked.headers.contains_key(header::EXPECT);
             if *refused != Refused::TooSlow && !expects_permission {
-                drain(body, if stream.is_some() { DRAIN_BYTES_MAX } else { DRAIN_BYTES_MAX_FOREIGN }).await;
+                let (queue, bytes_max) = match &stream {
+                    Some(stream) => (stream.queue, DRAIN_BYTES_MAX),
+                    None => (NOBODYS, DRAIN_BYTES_MAX_FOREIGN),
+                };
+                self.drain(queue, body, bytes_max).await;
             }
         }
         taken
@@ -201,35 +214,90 @@ impl Door {
         asked: &Asked<'_>,
         body: &mut Body,
     ) -> Result<Stored, Refused> {
-        let (stream, headers) = (&*admitted.stream, asked.headers);
+        let (stream, headers) = (&admitted.stream, asked.headers);
         let key = self.key(headers)?;
         let encoding = encoding(headers)?;
         let payers = admitted.payers(asked.connection);
         let permit = self.reserve(stream, encoding, headers)?;
         let stated_bytes = permit.bytes();
         rate::enter(&payers, Instant::now(), stated_bytes)?;
-        let read = timeout(self.body_within, read(body, Unpacker::new(encoding, permit)?));
-        let (body, mut permit) = read.await.map_err(|_| Refused::TooSlow)??;
+        let unpacker = Unpacker::new(encoding, permit)?;
+        let read = timeout(self.body_within, self.read(stream.queue, body, unpacker));
+        let (body, permit, turn) = read.await.map_err(|_| Refused::TooSlow)??;
         rate::charge(&payers, Instant::now(), body.len().saturating_sub(stated_bytes));
-        let mut records = Gatherer::new(&stream.config, body.len(), self.clock.now_ms());
-        P::gather(headers, &body, &mut records)?;
-        metrics::times_left_out(stream.id(), records.times_left_out());
-        if P::EMPTY_IS_FINE && records.is_empty() {
+        let asked_for = AskedFor { now_ms: self.clock.now_ms(), is_keyed: key.is_some() };
+        let gathered = if body.len() <= P::AT_ONCE_BYTES_MAX {
+            let _turn = turn;
+            gather::<P>(stream, headers, body, permit, asked_for)
+        } else {
+            let (stream, headers) = (Arc::clone(stream), headers.clone());
+            turn.work(move || gather::<P>(&stream, &headers, body, permit, asked_for)).await
+        };
+        let Some(Gathered { records: gathered, body_hash, permit }) = gathered? else {
             return Ok(Stored { partition: 0, records: 0, offset_end: 0 });
-        }
-        let gathered = records.finish()?;
+        };
         let records = gathered.len();
-        permit.resize(admit::cost(gathered.body_bytes(), records))?;
         let load = match key {
             None => Load::Gathered(gathered),
-            Some((key, birth_minutes)) => {
-                Load::Keyed { key, birth_minutes, body_hash: body_hash::<P>(&body), gathered }
-            }
+            Some((key, birth_minutes)) => Load::Keyed { key, birth_minutes, body_hash, gathered },
         };
-        // The wait may be long, and only the records are charged.
-        drop(body);
         let outcome = self.handle.submit(stream.queue, load, records, permit).await;
         Ok(outcome.await.unwrap_or_else(|_| Err(closing()))?)
+    }
+
+    /// Reads a body, piece by piece, each in its stream's turn; the last turn is the caller's.
+    async fn read(
+        &self,
+        queue: QueueId,
+        body: &mut Body,
+        mut unpacker: Unpacker,
+    ) -> Result<(Bytes, Permit, Turn), Refusal> {
+        loop {
+            let (frame, mut turn) = self.next(queue, body).await;
+            let Some(frame) = frame else {
+                let (body, permit) = unpacker.finish()?;
+                return Ok((body, permit, turn));
+            };
+            let broken =
+                |error| Refusal::new(RefusalReason::Malformed, "request", format!("the body broke off: {error}"));
+            let chunk = frame.map_err(broken)?;
+            let mut pieces = chunk.chunks(unpacker.piece_bytes_max());
+            pieces.next().map_or(Ok(()), |piece| unpacker.feed(piece))?;
+            for piece in pieces {
+                drop(turn);
+                turn = self.turns.turn(queue).await;
+                unpacker.feed(piece)?;
+            }
+        }
+    }
+
+    /// What comes next of a body, and a turn to work on it. What is there already is read in that turn.
+    async fn next(&self, queue: QueueId, body: &mut Body) -> (Option<Result<Bytes, axum::Error>>, Turn) {
+        let turn = self.turns.turn(queue).await;
+        let (frame, turn) = match poll_fn(|context| Poll::Ready(Pin::new(&mut *body).poll_frame(context))).await {
+            Poll::Ready(frame) => (frame, turn),
+            Poll::Pending => {
+                drop(turn);
+                let frame = body.frame().await;
+                (frame, self.turns.turn(queue).await)
+            }
+        };
+        // Trailers say nothing.
+        (frame.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default())), turn)
+    }
+
+    /// Reads on, and forgets, as far as that is cheap.
+    async fn drain(&self, queue: QueueId, mut body: Body, bytes_max: usize) {
+        let forget = async {
+            let mut bytes = 0;
+            while let (Some(Ok(chunk)), _turn) = self.next(queue, &mut body).await {
+                bytes += chunk.len();
+                if bytes > bytes_max {
+                    return;
+                }
+            }
+        };
+        let _enough = timeout(DRAIN_WITHIN, forget).await;
     }
 
     /// The request's key and its birth, if it has one.
@@ -271,26 +339,38 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>
     }
 }
 
-async fn read(body: &mut Body, mut unpacker: Unpacker) -> Result<(Bytes, Permit), Refusal> {
-    while let Some(frame) = body.frame().await {
-        let broken = |error| Refusal::new(RefusalReason::Malformed, "request", format!("the body broke off: {error}"));
-        if let Ok(chunk) = frame.map_err(broken)?.into_data() {
-            unpacker.feed(&chunk)?;
-        }
-    }
-    unpacker.finish()
+/// When a request came, and whether with a key.
+#[derive(Clone, Copy)]
+struct AskedFor {
+    now_ms: i64,
+    is_keyed: bool,
 }
 
-/// Reads on, and forgets, as far as that is cheap.
-async fn drain(mut body: Body, bytes_max: usize) {
-    let forget = async {
-        let mut bytes = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes > bytes_max {
-                return;
-            }
-        }
-    };
-    let _enough = timeout(DRAIN_WITHIN, forget).await;
+/// The records of a request.
+struct Gathered {
+    records: BatchBuilder,
+    /// Of a request with a key; zeros without one.
+    body_hash: [u8; 32],
+    permit: Permit,
+}
+
+/// Takes a body apart; `None`: there is nothing in it, and that is fine. The body goes: a wait may follow, and only the
+/// records are charged.
+fn gather<P: Protocol>(
+    stream: &StreamHandle,
+    headers: &HeaderMap,
+    body: Bytes,
+    mut permit: Permit,
+    AskedFor { now_ms, is_keyed }: AskedFor,
+) -> Result<Option<Gathered>, Refusal> {
+    let mut records = Gatherer::new(&stream.config, body.len(), now_ms);
+    P::gather(headers, &body, &mut records)?;
+    metrics::times_left_out(stream.id(), records.times_left_out());
+    if P::EMPTY_IS_FINE && records.is_empty() {
+        return Ok(None);
+    }
+    let records = records.finish()?;
+    permit.resize(admit::cost(records.body_bytes(), records.len()))?;
+    let body_hash = if is_keyed { body_hash::<P>(&body) } else { [0; 32] };
+    Ok(Some(Gathered { records, body_hash, permit }))
 }

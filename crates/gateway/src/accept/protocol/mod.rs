@@ -20,6 +20,8 @@ use crate::queue::Stored;
 pub trait Protocol: Send + Sync + 'static {
     /// Where it is spoken, below a stream's own path.
     const PATH: &'static str;
+    /// Longest body that is taken apart where it arrives: some 100 µs of work. Longer ones wait for their turn.
+    const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
 
     /// Whether a request without any record is answered as one that was taken.
     const EMPTY_IS_FINE: bool = false;
