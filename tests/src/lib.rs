@@ -5,6 +5,8 @@
 
 pub mod identity;
 pub mod http;
+pub mod raw;
+pub mod observe;
 pub mod load;
 pub mod deployment;
 pub mod kafka;
