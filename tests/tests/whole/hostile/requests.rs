@@ -144,7 +144,7 @@ fn heads() -> Vec<Case> {
     let many: String = (0..200).map(|i| format!("x-{i}: y\r\n")).collect();
     let start = |line: &str, host: &str| format!("{line}\r\nhost: {host}\r\ncontent-length: 0\r\n\r\n").into_bytes();
     vec![
-        case("long header", 431, "head_too_large", sized(&lines, &format!("x: {}\r\n", "y".repeat(80_000)), b"")),
+        case("long header", 431, "head_too_large", sized(&lines, &format!("x: {}\r\n", "y".repeat(300_000)), b"")),
         case("many headers", 431, "head_too_large", sized(&lines, &many, b"x\n")),
         case("wrong method", 405, "method_not_allowed", start(&format!("DELETE {lines} HTTP/1.1"), "localhost")),
         case("get", 405, "method_not_allowed", start(&format!("GET {lines} HTTP/1.1"), "localhost")),
@@ -221,9 +221,9 @@ fn what_is_no_request_of_ours_is_refused_with_a_reason_and_counted() -> Result<(
     }
     let before: BTreeMap<&str, u64> =
         expected.keys().map(|reason| Ok((*reason, scene.refused(reason)?))).collect::<Result<_>>()?;
-    for case in &cases {
-        check(&scene, case).with_context(|| case.name)?;
-    }
+    let failed = |case: &Case| check(&scene, case).err().map(|error| format!("{}: {error:#}", case.name));
+    let failures: Vec<String> = cases.iter().filter_map(failed).collect();
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
     *expected.entry("malformed").or_default() += a_length_beside_chunks_ends_the_connection(&scene)?;
     for (reason, expected) in expected {
         let counted = scene.refused(reason)? - before[reason];
@@ -239,7 +239,8 @@ fn check(scene: &Scene, case: &Case) -> Result<()> {
     let answer = heard.answers.first().context("closed without an answer")?;
     let said = String::from_utf8_lossy(&answer.body).into_owned();
     ensure!(answer.status == case.status, "answered with {} {said:.200}", answer.status);
-    ensure!(answer.body.len() < 1_000, "an answer of {} bytes", answer.body.len());
+    // The longest is a decoder's path of fields down to its own limit of depth.
+    ensure!(answer.body.len() < 2_500, "an answer of {} bytes", answer.body.len());
     if case.is_bare {
         ensure!(heard.answers.len() == 1 && said.is_empty(), "what stood behind it was answered: {heard:?}");
         return Ok(());
