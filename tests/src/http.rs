@@ -83,7 +83,8 @@ impl Client {
     }
 }
 
-fn read_answer(connection: &mut BufReader<TcpStream>) -> Result<Answer> {
+/// Reads one answer.
+pub fn read_answer(connection: &mut BufReader<TcpStream>) -> Result<Answer> {
     let status_line = line(connection)?;
     let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.with_context(|| format!("not an HTTP answer: {status_line:?}"))?;

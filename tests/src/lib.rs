@@ -6,6 +6,8 @@
 pub mod identity;
 pub mod http;
 pub mod poison;
+pub mod raw;
+pub mod observe;
 pub mod load;
 pub mod deployment;
 pub mod roles;

@@ -99,10 +99,9 @@ fn fuzz(target: &Target, minutes: f64) -> Result<()> {
         format!("-rss_limit_mb={MEMORY_MIB_MAX}"),
         "-print_final_stats=1".to_owned(),
     ];
-    // With a target named, build scripts and macros are built without the flags.
+    // With a target named, build scripts and macros are built without the flags: they are those of every build.
     let host = host()?;
     let mut command = cargo(&["test", "--lib", "--target", &host, "--package", &target.package]);
-    command.args(["--target-dir".as_ref(), root().join("target/fuzz").as_os_str()]);
     command.args(target.features.iter().flat_map(|features| ["--features", features]));
     command.args(["--", &format!("fuzz::{}", target.name), "--exact", "--nocapture", "--test-threads", "1"]);
     command.env("RUSTFLAGS", FLAGS.join(" ")).env("BOLERO_LIBFUZZER_ARGS", arguments.join(" "));

@@ -1,6 +1,6 @@
 //! The whole way with real processes, in one binary: real input through `isolane up` to Parquet, and how it starts, stops
 //! and refuses to start; how the ledger names what was taken away or doubled; the Kafka clusters; what cannot be converted;
-//! and what streams notice of a noisy one.
+//! clients that mean harm; and what streams notice of a noisy one.
 
 mod flow;
 mod guarded;
@@ -10,3 +10,4 @@ mod conformance;
 mod kafka;
 mod quarantine;
 mod isolation;
+mod hostile;
