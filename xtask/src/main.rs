@@ -1,11 +1,12 @@
 //! The project's own commands, the same ones that CI runs:
-//! `cargo xtask check|test|fuzz|soak|power-loss|bench|golden|services`.
+//! `cargo xtask check|test|sim|fuzz|soak|power-loss|bench|golden|services`.
 
 mod run;
 mod check;
 mod tidy;
 mod test;
 mod fuzz;
+mod sim;
 mod services;
 mod golden;
 
@@ -19,6 +20,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test              everything: check, pure tests, the whole way, faults; installs what it needs where it may
   fuzz [TARGET]... [--minutes N]
                     feeds decoders what reaches new code, 10 minutes each; all of them, or a package's, or those named
+  sim [--seeds N] [--first N]
+                    agents, gateways and journal in simulated time, broken as seeds say (decision 0012)
   soak ARGUMENTS    kills and faults under load, e.g. `cargo xtask soak --kills 100 --seed 7`
   power-loss ARGUMENTS
                     the disk loses what was not synced, under load, e.g. `cargo xtask power-loss --cycles 50 --seed 7`;
@@ -49,6 +52,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         "check" => check::run(),
         "test" => test::run(),
         "fuzz" => fuzz::run(rest),
+        "sim" => sim::run(rest),
         "soak" => test::soak(rest),
         "power-loss" => test::power_loss(rest),
         "bench" => test::bench(rest),

@@ -1,14 +1,16 @@
 //! The dispatcher: the one task that owns every lane and every producer's books. Doors hand it what they have admitted;
 //! it queues, chooses what each producer sends next, and tells every sender how that ended.
 //!
-//! All choices are made by pure parts ([`crate::schedule`], [`crate::drr`], [`crate::queue`], [`crate::key`]); appends
-//! run in tasks of their own and come back as landings. Bounded: messages by the inbox, bytes by the budget, flights by
+//! All choices are made by pure parts ([`crate::schedule`], [`crate::drr`], [`crate::queue`], [`crate::key`]), with the
+//! dice and in the order that a seed repeats; appends run in tasks of their own and come back as landings. Bounded: messages by the inbox, bytes by the budget, flights by
 //! the producers' outstanding bytes (exceeded by at most one parcel each).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
 use stream::clock::Clock;
 use stream::control::ConfigWatch;
 use stream::limits::{GATEWAY_BYTES_MAX, IDEMPOTENCY_BYTES_MAX};
@@ -136,11 +138,12 @@ pub struct Dispatcher<P> {
     started: Instant,
     slices: u64,
     producers: Vec<Producer<P>>,
-    lanes: HashMap<QueueId, Lane>,
+    lanes: BTreeMap<QueueId, Lane>,
     next_queue: QueueId,
     /// Slots below the number of lanes that nobody has: the others keep theirs when streams come and go.
     free_slots: BTreeSet<usize>,
     flights: JoinSet<Landing>,
+    dice: ChaCha8Rng,
 }
 
 struct Producer<P> {
@@ -156,11 +159,12 @@ impl<P: Produce> Dispatcher<P> {
         writers: Vec<P>,
         config: ConfigWatch,
         book: Arc<FactBook>,
+        mut dice: ChaCha8Rng,
     ) -> (Self, Handle) {
         let (sender, inbox) = mpsc::channel(INBOX_MESSAGES_MAX);
         let (directory, directory_reader) = watch::channel(Arc::default());
         let budget = Budget::new(settings.gateway_bytes_max, settings.queue_bytes_floor);
-        let nonce: u128 = rand::random();
+        let nonce: u128 = dice.random();
         let producer = |writer| Producer { writer: Arc::new(writer), ring: Drr::default(), outstanding_bytes: 0 };
         let producers: Vec<_> = writers.into_iter().map(producer).collect();
         let mut dispatcher = Self {
@@ -179,10 +183,11 @@ impl<P: Produce> Dispatcher<P> {
             started: Instant::now(),
             slices: 0,
             producers,
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
             next_queue: 0,
             free_slots: BTreeSet::new(),
             flights: JoinSet::new(),
+            dice,
         };
         dispatcher.follow_config();
         (dispatcher, Handle { inbox: sender, directory: directory_reader, access: settings.access, budget })
@@ -195,6 +200,13 @@ impl<P: Produce> Dispatcher<P> {
         let (mut open, mut watching) = (true, true);
         while open || self.lanes.values().any(|lane| !lane.is_idle()) {
             tokio::select! {
+                // Rare things first; landings are bounded by what is outstanding, and make room for what comes.
+                biased;
+                _ = tick.tick() => self.look_around(),
+                changed = self.config.changed(), if watching => match changed {
+                    Ok(()) => self.follow_config(),
+                    Err(_) => watching = false,
+                },
                 Some(landing) = self.flights.join_next() => match landing {
                     Ok(landing) => self.land(landing),
                     Err(broken) => std::panic::resume_unwind(broken.into_panic()),
@@ -203,11 +215,6 @@ impl<P: Produce> Dispatcher<P> {
                     Some(message) => self.accept(message),
                     None => open = false,
                 },
-                changed = self.config.changed(), if watching => match changed {
-                    Ok(()) => self.follow_config(),
-                    Err(_) => watching = false,
-                },
-                _ = tick.tick() => self.look_around(),
             }
         }
         self.lanes.values().filter_map(|lane| lane.source.end(lane.handle.id())).for_each(|fact| self.book.put(fact));
@@ -289,7 +296,7 @@ impl<P: Produce> Dispatcher<P> {
             }
             Err(refusal) if passes(&refusal) && in_time(parcel.deadline, now) => {
                 metrics::retried(lane.handle.id());
-                lane.rest(now, self.batch_deadline, &mut rand::rng());
+                lane.rest(now, self.batch_deadline, &mut self.dice);
                 lane.queue.put_back(parcel);
             }
             Err(refusal) if passes(&refusal) => {

@@ -14,6 +14,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
 use stream::Batch;
 use stream::clock::HeldClock;
 use stream::config::{self as stream_config, StreamConfig};
@@ -193,7 +195,7 @@ fn door() -> (Router, watch::Sender<Arc<stream::config::Snapshot>>) {
     let mut settings = GatewaySettings::new("fuzz", "nowhere:1", AdminClient::new("http://nowhere"));
     settings.clock = clock.clone();
     let book = Arc::new(FactBook::new("fuzz".to_owned()));
-    let (dispatcher, handle) = Dispatcher::new(&settings, vec![Nowhere], watch, book);
+    let (dispatcher, handle) = Dispatcher::new(&settings, vec![Nowhere], watch, book, ChaCha8Rng::seed_from_u64(1));
     tokio::spawn(dispatcher.run());
     let (rates, ending) = (Rates::new("connection", Rate::default()), watch::channel(false).1);
     let connection = Extension(Arc::new(Connection { certified: None, rates, ending }));

@@ -136,7 +136,7 @@ async fn serve_on<P: Produce>(
     settings.check_door(grpc_at)?;
     let tls = settings.tls.clone().map(accept::tls::start).transpose()?;
     let book = Arc::new(FactBook::new(settings.gateway_id.clone()));
-    let (dispatcher, handle) = Dispatcher::new(&settings, writers, config, Arc::clone(&book));
+    let (dispatcher, handle) = Dispatcher::new(&settings, writers, config, Arc::clone(&book), rand::make_rng());
     let (admin, directory, budget) = (settings.admin.clone(), handle.directory(), Arc::clone(&handle.budget));
     let (reported, report_stop) = oneshot::channel::<()>();
     let reporter = Reporter { admin, book, directory, budget };

@@ -1,12 +1,11 @@
 //! Which files a stream's patterns name now.
 
 use std::collections::BTreeSet;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use stream::config::{Input, StreamSpec};
 use tracing::warn;
-
-use super::identity::FileIdentity;
 
 /// Files that one worker reads at most: each costs a descriptor here and one in the supervisor.
 pub const FILES_MAX: usize = 1024;
@@ -31,10 +30,10 @@ pub fn discover(spec: &StreamSpec) -> Vec<PathBuf> {
 }
 
 /// Where the file that was once at `path` lies now, if it still is in the same folder.
-pub fn find_moved(path: &Path, is_it: impl Fn(&FileIdentity) -> bool) -> Option<PathBuf> {
+pub fn find_moved(path: &Path, is_it: impl Fn(&Metadata) -> bool) -> Option<PathBuf> {
     let entries = std::fs::read_dir(path.parent()?).ok()?.take(FOLDER_ENTRIES_MAX).flatten();
     let mut files = entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)));
-    files.find(|(_, metadata)| metadata.is_file() && is_it(&FileIdentity::of(metadata))).map(|(path, _)| path)
+    files.find(|(_, metadata)| metadata.is_file() && is_it(metadata)).map(|(path, _)| path)
 }
 
 /// Whether one of the stream's patterns names `path`, be the file there or not.

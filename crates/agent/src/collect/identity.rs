@@ -38,8 +38,8 @@ impl FileIdentity {
 }
 
 /// The birth of a file in minutes since 1970: its inode's, or else its last change.
-pub fn birth_minutes(metadata: &Metadata) -> u32 {
-    let ms = FileIdentity::of(metadata).birth_ns / 1_000_000;
+pub fn birth_minutes(file: &FileIdentity, metadata: &Metadata) -> u32 {
+    let ms = file.birth_ns / 1_000_000;
     let ms = if ms == 0 { u64::try_from(metadata.mtime()).unwrap_or(0) * 1000 } else { ms };
     u32::try_from(ms / 60_000).unwrap_or(0)
 }
@@ -74,6 +74,8 @@ pub struct Reader {
     pub agent_id: String,
     /// The stream's life.
     pub incarnation: Incarnation,
+    /// What tells files apart: [`FileIdentity::of`], unless a simulation must not depend on inodes.
+    pub identity_of: fn(&Metadata) -> FileIdentity,
 }
 
 /// Which source a file is.
@@ -145,7 +147,7 @@ mod tests {
     use crate::position::SourceState;
 
     fn reader() -> Reader {
-        Reader { agent_id: "a".into(), incarnation: Incarnation(1) }
+        Reader { agent_id: "a".into(), incarnation: Incarnation(1), identity_of: FileIdentity::of }
     }
 
     fn file(inode: u64) -> FileIdentity {

@@ -59,7 +59,7 @@ impl Collector {
         let mut collector = Self { reader, config, pace, clock, held, tails: Vec::new(), without_state };
         let now = Instant::now();
         for file in files {
-            match Tail::from_file(file, PathBuf::from("(held)"), now, |metadata| collector.birth(metadata)) {
+            match Tail::from_file(file, PathBuf::from("(held)"), now, &collector.reader, without_state) {
                 Ok(tail) => collector.tails.extend(tail),
                 Err(error) => warn!(%error, "a held file cannot be read"),
             }
@@ -73,7 +73,7 @@ impl Collector {
         self.tails.iter_mut().for_each(|tail| tail.watched = false);
         for path in paths {
             let Ok(metadata) = std::fs::metadata(&path) else { continue };
-            let identity = FileIdentity::of(&metadata);
+            let identity = (self.reader.identity_of)(&metadata);
             if let Some(tail) = self.tails.iter_mut().find(|tail| tail.identity == identity) {
                 (tail.path, tail.watched) = (path, true);
             } else if metadata.is_file() && self.tails.len() < discover::FILES_MAX {
@@ -81,7 +81,9 @@ impl Collector {
             }
         }
         let spec = &self.config.spec;
-        self.tails.iter_mut().filter(|tail| !tail.watched).for_each(|tail| tail.watched = may_be_there(tail, spec));
+        let identity_of = self.reader.identity_of;
+        let unseen = self.tails.iter_mut().filter(|tail| !tail.watched);
+        unseen.for_each(|tail| tail.watched = may_be_there(tail, spec, identity_of));
         self.without_state = false;
         metrics::files(&self.config.spec.id, self.tails.len());
     }
@@ -93,7 +95,9 @@ impl Collector {
             if self.tails.iter().any(|tail| source.is_of(&tail.identity)) {
                 continue;
             }
-            if let Some(path) = discover::find_moved(&source.path, |file| source.is_of(file)) {
+            if let Some(path) =
+                discover::find_moved(&source.path, |file| source.is_of(&(self.reader.identity_of)(file)))
+            {
                 info!(stream = %self.config.spec.id, from = %source.path.display(), to = %path.display(), "found a moved file");
                 self.open(path, false, now);
             }
@@ -421,7 +425,9 @@ impl Collector {
     }
 
     fn open(&mut self, path: PathBuf, watched: bool, now: Instant) {
-        match Tail::open(&path, now, |metadata| self.birth(metadata)) {
+        // Without a state a source is born with its file, else when it gets its name: one born long before its first
+        // record would be taken for a forgotten one.
+        match Tail::open(&path, now, &self.reader, self.without_state) {
             Ok(Some(mut tail)) => {
                 tail.watched = watched;
                 self.held.hold(tail.file(), &tail.identity);
@@ -436,12 +442,6 @@ impl Collector {
         }
     }
 
-    /// Without a state a source is born with its file, else when it gets its name: one born long before its first
-    /// record would be taken for a forgotten one.
-    fn birth(&self, metadata: &Metadata) -> Option<u32> {
-        self.without_state.then(|| identity::birth_minutes(metadata))
-    }
-
     fn mention_failure(&self, tail: &mut Tail, error: &io::Error) {
         if !std::mem::replace(&mut tail.failing, true) {
             metrics::read_failure(&self.config.spec.id);
@@ -452,9 +452,9 @@ impl Collector {
 
 /// Whether a file that was not found may still be at its path. A folder that cannot be read for a while must not end
 /// the files in it: only one that is not there, is another one, or is not wanted any more has left.
-fn may_be_there(tail: &Tail, spec: &StreamSpec) -> bool {
+fn may_be_there(tail: &Tail, spec: &StreamSpec, identity_of: fn(&Metadata) -> FileIdentity) -> bool {
     let same = match std::fs::metadata(&tail.path) {
-        Ok(metadata) => FileIdentity::of(&metadata) == tail.identity,
+        Ok(metadata) => identity_of(&metadata) == tail.identity,
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
     same && discover::names(spec, &tail.path)

@@ -5,7 +5,7 @@
 //! unnamed, in the next generation. A descriptor is kept as long as the tail, so that an inode that is read is never
 //! used again for another file.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use stream::SourceId;
 
-use super::identity::FileIdentity;
+use super::identity::{FileIdentity, Reader, birth_minutes};
 use super::lines::{BEFORE_BYTES, Filled, Lines};
 
 /// See the module.
@@ -62,11 +62,11 @@ pub enum Look {
 }
 
 impl Tail {
-    /// Opens a file; none if it is not a regular one.
-    pub fn open(path: &Path, now: Instant, birth: impl Fn(&Metadata) -> Option<u32>) -> io::Result<Option<Self>> {
+    /// Opens a file; none if it is not a regular one. `is_old`: its source is born with it.
+    pub fn open(path: &Path, now: Instant, reader: &Reader, is_old: bool) -> io::Result<Option<Self>> {
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
         let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
-        Self::from_file(file, path.to_owned(), now, birth)
+        Self::from_file(file, path.to_owned(), now, reader, is_old)
     }
 
     /// Takes over an open file.
@@ -74,17 +74,19 @@ impl Tail {
         file: File,
         path: PathBuf,
         now: Instant,
-        birth: impl Fn(&Metadata) -> Option<u32>,
+        reader: &Reader,
+        is_old: bool,
     ) -> io::Result<Option<Self>> {
         let metadata = file.metadata()?;
+        let identity = (reader.identity_of)(&metadata);
         Ok(metadata.is_file().then(|| Self {
             file,
-            identity: FileIdentity::of(&metadata),
+            identity,
             path,
             watched: false,
             source: None,
             generation_min: 0,
-            birth_minutes: birth(&metadata),
+            birth_minutes: is_old.then(|| birth_minutes(&identity, &metadata)),
             lines: Lines::default(),
             stop_at: None,
             ended: false,

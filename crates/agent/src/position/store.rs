@@ -50,25 +50,16 @@ impl Store {
     pub fn open(disk: SharedDisk, dir: &Path) -> Result<(Self, Option<State>), StoreError> {
         let fail = |cause| StoreError { dir: dir.to_owned(), cause };
         disk.create_dir_all(dir).map_err(fail)?;
-        let mut newest: Option<Slot> = None;
-        for name in SLOTS {
-            let path = dir.join(name);
-            match read_all(disk.as_ref(), &path) {
-                Ok(bytes) => match parse(&bytes) {
-                    Some(slot) if newest.as_ref().is_none_or(|held| held.sequence < slot.sequence) => {
-                        newest = Some(slot);
-                    }
-                    Some(_) => {}
-                    None => {
-                        error!(path = %path.display(), "a slot of the state is damaged; the other one counts")
-                    }
-                },
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(fail(error)),
-            }
-        }
+        // Renamed, but perhaps no more than that when the process died: durable before anything is sent that depends on it.
+        disk.sync_dir(dir).map_err(fail)?;
+        let newest = newest(&disk, dir)?;
         let sequence = newest.as_ref().map_or(0, |slot| slot.sequence);
         Ok((Self { disk, dir: dir.to_owned(), sequence }, newest.map(|slot| slot.state)))
+    }
+
+    /// What lies in `dir`, for whoever only looks.
+    pub fn look(disk: &SharedDisk, dir: &Path) -> Result<Option<State>, StoreError> {
+        Ok(newest(disk, dir)?.map(|slot| slot.state))
     }
 
     /// Writes positions: into the older slot.
@@ -89,6 +80,28 @@ impl Store {
         self.write(state)?;
         self.write(state)
     }
+}
+
+/// The whole slot with the highest sequence.
+fn newest(disk: &SharedDisk, dir: &Path) -> Result<Option<Slot>, StoreError> {
+    let mut newest: Option<Slot> = None;
+    for name in SLOTS {
+        let path = dir.join(name);
+        match read_all(disk.as_ref(), &path) {
+            Ok(bytes) => match parse(&bytes) {
+                Some(slot) if newest.as_ref().is_none_or(|held| held.sequence < slot.sequence) => {
+                    newest = Some(slot);
+                }
+                Some(_) => {}
+                None => {
+                    error!(path = %path.display(), "a slot of the state is damaged; the other one counts")
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(cause) => return Err(StoreError { dir: dir.to_owned(), cause }),
+        }
+    }
+    Ok(newest)
 }
 
 fn visit(step: &str) {
@@ -119,6 +132,21 @@ mod tests {
 
     fn version(state: Option<State>) -> u64 {
         state.map_or(0, |state| *state.record_bytes_max.keys().next().unwrap())
+    }
+
+    #[test]
+    fn what_a_start_found_survives_a_power_loss() {
+        for seed in 0..50 {
+            let (disk, dir) = (SimDisk::new(), Path::new("/state/a.b.c"));
+            let (mut store, _) = Store::open(Arc::new(disk.clone()), dir).unwrap();
+            disk.lose_power_after(seed % 8);
+            drop(store.write(&state(1)));
+            disk.process_loss();
+            let (_, found) = Store::open(Arc::new(disk.clone()), dir).unwrap();
+            disk.power_loss(&mut ChaCha8Rng::seed_from_u64(seed));
+            let (_, after) = Store::open(Arc::new(disk.clone()), dir).unwrap();
+            assert_eq!(version(after), version(found), "seed {seed}: it was gone on with, and is forgotten");
+        }
     }
 
     #[test]

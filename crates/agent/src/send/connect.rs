@@ -9,10 +9,11 @@ use stream::wire::v1::gateway_client::GatewayClient;
 use stream::wire::v1::{SendReply, SendRequest};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Streaming};
+use tonic::{Request, Status, Streaming};
 
 /// How long a connection may take, and a call to be taken.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -72,8 +73,26 @@ pub enum ConnectError {
     Slow,
 }
 
-/// Opens a connection and the call.
-pub async fn connect(to: &Gateway) -> Result<(mpsc::Sender<SendRequest>, Streaming<SendReply>), ConnectError> {
+/// How a sender comes to its call: over the network, or, in the simulation, over pipes that a seed cuts.
+pub trait Connect: Send {
+    /// The answers of a call.
+    type Replies: Stream<Item = Result<SendReply, Status>> + Unpin + Send;
+
+    /// Opens a connection and the call.
+    fn connect(
+        &mut self,
+    ) -> impl Future<Output = Result<(mpsc::Sender<SendRequest>, Self::Replies), ConnectError>> + Send;
+}
+
+impl Connect for Gateway {
+    type Replies = Streaming<SendReply>;
+
+    async fn connect(&mut self) -> Result<(mpsc::Sender<SendRequest>, Self::Replies), ConnectError> {
+        connect(self).await
+    }
+}
+
+async fn connect(to: &Gateway) -> Result<(mpsc::Sender<SendRequest>, Streaming<SendReply>), ConnectError> {
     let endpoint = Endpoint::from_shared(to.url.clone()).map_err(|_| ConnectError::Address(to.url.clone()))?;
     let endpoint = if to.url.starts_with("https:") { endpoint.tls_config(tls(to).await?)? } else { endpoint };
     let endpoint = endpoint

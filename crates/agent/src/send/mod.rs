@@ -1,13 +1,15 @@
 //! Sends batches to the gateway and waits for their answers: the one connection of a worker.
 //!
 //! The task owns the [`flight`]; the connection comes and goes. Whatever was not answered when it went is sent again,
-//! record boundaries unchanged, over the next one.
+//! record boundaries unchanged, over the next one. How it connects and what it rolls its waits with are passed in, and
+//! its time is the runtime's: the simulation drives this very code.
 
 pub mod connect;
 pub mod flight;
 
 use std::time::{Duration, Instant};
 
+use rand::rngs::ChaCha8Rng;
 use stream::retry::Backoff;
 use stream::wire::v1::send_reply::Outcome;
 use stream::wire::v1::{SendReply, SendRequest};
@@ -15,10 +17,10 @@ use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, StreamId, crash, limits};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
-use tonic::Streaming;
+use tokio_stream::StreamExt;
 use tracing::{debug, info, warn};
 
-use connect::{Gateway, connect};
+use connect::Connect;
 use flight::{Flight, Verdict};
 
 /// How long a batch may lie on the wire without an answer before the connection is given up: a gateway answers within
@@ -26,14 +28,15 @@ use flight::{Flight, Verdict};
 const ANSWER: Duration = Duration::from_secs(2 * limits::BATCH_DEADLINE.as_secs());
 
 /// The sender of one stream's batches.
-pub struct Sender<F> {
+pub struct Sender<F, C> {
     stream: StreamId,
-    gateway: Gateway,
+    gateway: C,
     batches: mpsc::Receiver<(u64, Batch)>,
     verdict: F,
     flight: Flight,
     /// Whether the stream's records must stay in order, as its configuration says now.
     is_ordered: Box<dyn Fn() -> bool + Send>,
+    dice: ChaCha8Rng,
 }
 
 /// Why the exchange over one connection ended.
@@ -46,17 +49,18 @@ enum Ended {
     Lost(String),
 }
 
-impl<F: Fn(Verdict) + Send> Sender<F> {
+impl<F: Fn(Verdict) + Send, C: Connect> Sender<F, C> {
     /// A sender that takes batches with their entries' numbers and hands out verdicts.
     pub fn new(
         stream: StreamId,
-        gateway: Gateway,
+        gateway: C,
         batches: mpsc::Receiver<(u64, Batch)>,
         unknown_for_max: Duration,
         is_ordered: Box<dyn Fn() -> bool + Send>,
+        dice: ChaCha8Rng,
         verdict: F,
     ) -> Self {
-        Self { stream, gateway, batches, verdict, flight: Flight::new(unknown_for_max), is_ordered }
+        Self { stream, gateway, batches, verdict, flight: Flight::new(unknown_for_max), is_ordered, dice }
     }
 
     /// Runs until nobody hands in batches any more.
@@ -70,7 +74,7 @@ impl<F: Fn(Verdict) + Send> Sender<F> {
                     None => return,
                 }
             }
-            let cause = match connect(&self.gateway).await {
+            let cause = match self.gateway.connect().await {
                 Ok((requests, replies)) => match self.exchange(&requests, replies, &mut backoff).await {
                     Ended::Closed => return,
                     Ended::Asked => {
@@ -84,7 +88,7 @@ impl<F: Fn(Verdict) + Send> Sender<F> {
             };
             self.flight.disconnected();
             crate::metrics::disconnected(&self.stream);
-            let wait = backoff.next_wait(Duration::ZERO, &mut rand::rng());
+            let wait = backoff.next_wait(Duration::ZERO, &mut self.dice);
             warn!(stream = %self.stream, cause, ?wait, "no connection to the gateway; trying again");
             if self.batches.is_closed() {
                 return;
@@ -97,31 +101,33 @@ impl<F: Fn(Verdict) + Send> Sender<F> {
     async fn exchange(
         &mut self,
         requests: &mpsc::Sender<SendRequest>,
-        mut replies: Streaming<SendReply>,
+        mut replies: C::Replies,
         backoff: &mut Backoff,
     ) -> Ended {
         let mut answers = 0_u64;
         loop {
-            let now = Instant::now();
+            let now = now();
             self.flight.set_ordered((self.is_ordered)());
             self.send_waiting(requests, now);
             let may_send = self.flight.may_send(now);
             let pause = self.flight.paused_until().filter(|until| *until > now);
             let deadline = self.flight.waits_since().map(|since| since + ANSWER);
             tokio::select! {
-                batch = self.batches.recv() => match batch {
-                    Some((entry, batch)) => self.flight.push(entry, batch),
-                    None => return Ended::Closed,
-                },
-                reply = replies.message() => match reply {
-                    Ok(Some(reply)) => {
+                // A fixed order, so that a seed repeats: answers and batches are few, whatever is behind gets its turn.
+                biased;
+                reply = replies.next() => match reply {
+                    Some(Ok(reply)) => {
                         backoff.reset();
                         answers += 1;
                         self.take(reply);
                     }
-                    Ok(None) if answers > 0 => return Ended::Asked,
-                    Ok(None) => return Ended::Lost("the gateway ended the call".into()),
-                    Err(status) => return Ended::Lost(status.to_string()),
+                    None if answers > 0 => return Ended::Asked,
+                    None => return Ended::Lost("the gateway ended the call".into()),
+                    Some(Err(status)) => return Ended::Lost(status.to_string()),
+                },
+                batch = self.batches.recv() => match batch {
+                    Some((entry, batch)) => self.flight.push(entry, batch),
+                    None => return Ended::Closed,
                 },
                 room = requests.reserve(), if may_send => match room {
                     Ok(room) => drop(room),
@@ -158,9 +164,14 @@ impl<F: Fn(Verdict) + Send> Sender<F> {
                 };
                 info!(stream = %self.stream, part = reply.id, reason = refusal.reason.name(), %refusal, "refused");
                 crate::metrics::refused(&self.stream, refusal.reason.name());
-                let verdicts = self.flight.refused(reply.id, &refusal, Instant::now(), &mut rand::rng());
+                let verdicts = self.flight.refused(reply.id, &refusal, now(), &mut self.dice);
                 verdicts.into_iter().for_each(&self.verdict);
             }
         }
     }
+}
+
+/// The runtime's time, which a simulation holds.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -1,5 +1,8 @@
-//! The loop of one worker: read, hand to `send`, take its verdicts, remember, state facts. A thread of its own, because
-//! reading files blocks; it owns all of the worker's state, and everything reaches it as an [`Event`].
+//! The loop of one worker: read, hand to `send`, take its verdicts, remember, state facts. It owns all of the worker's
+//! state, and everything reaches it as an [`Event`].
+//!
+//! A [`Lane`] is driven from outside: turn, wait as long as it says, hand it what came meanwhile. [`drive`] does so on a
+//! thread of its own, because reading files blocks; the simulation does it in its own time.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use crate::settings::Pace;
 use crate::{metrics, quarantine};
 
 /// How long an orderly stop waits for answers still to come; what is missing then is sent again at the next start.
-const SETTLE: Duration = Duration::from_secs(1);
+pub const SETTLE: Duration = Duration::from_secs(1);
 
 /// All that happens to a worker.
 pub enum Event {
@@ -34,8 +37,17 @@ pub enum Event {
     Stop,
 }
 
-/// See the module.
-pub struct Lane {
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// With the next turn.
+    Continue,
+    /// No: settle, then remember.
+    Stop,
+}
+
+/// What a lane is made of.
+pub struct Parts {
     /// What files give.
     pub collector: Collector,
     /// What is remembered.
@@ -46,16 +58,22 @@ pub struct Lane {
     pub outbox: Outbox,
     /// Who states it.
     pub facts: facts::Collector,
-    /// Batches to send. Never full: `position` lets fewer be outstanding.
-    pub batches: mpsc::Sender<(u64, Batch)>,
-    /// What happens.
-    pub events: Receiver<Event>,
     /// Where the quarantine lies.
     pub disk: SharedDisk,
     /// The quarantine file.
     pub quarantine: PathBuf,
     /// How often what is done.
     pub pace: Pace,
+}
+
+/// See the module.
+pub struct Lane {
+    parts: Parts,
+    due: Timetable,
+    /// How long to wait when there is nothing to read: longer each time.
+    idle: Duration,
+    /// Whether the last turn found anything.
+    found: bool,
 }
 
 /// When what is done next.
@@ -65,113 +83,142 @@ struct Timetable {
     facts: Instant,
 }
 
-/// Whether to go on.
-enum Next {
-    Continue,
-    Stop,
-    /// Everybody else is gone, as in a crash.
-    Abandoned,
+/// Drives a lane on this thread until it is told to stop, cannot go on, or everybody else is gone, as in a crash.
+/// `batches` is never full for long: `position` lets fewer be outstanding.
+pub fn drive(parts: Parts, batches: &mpsc::Sender<(u64, Batch)>, events: &Receiver<Event>) -> Result<(), WorkError> {
+    // Fails only when the sender is gone, and then nothing is remembered as sent.
+    let mut out = |collected| drop(batches.blocking_send(collected));
+    let mut lane = Lane::begin(parts, Instant::now(), &mut out)?;
+    loop {
+        let wait = lane.turn(Instant::now(), &mut out)?;
+        let mut event = match events.recv_timeout(wait) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => {
+                lane.rested();
+                None
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
+        while let Some(happened) = event {
+            if lane.take(happened)? == Next::Stop {
+                return settle(lane, events);
+            }
+            event = events.try_recv().ok();
+        }
+    }
+}
+
+/// Waits a little for answers to come, so that the next start sends little again; then remembers.
+fn settle(mut lane: Lane, events: &Receiver<Event>) -> Result<(), WorkError> {
+    let until = Instant::now() + SETTLE;
+    while !lane.is_settled() && Instant::now() < until {
+        match events.recv_timeout(lane.parts.pace.poll_min) {
+            Ok(event) => drop(lane.take(event)?),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    lane.remember();
+    Ok(())
 }
 
 impl Lane {
-    /// Runs until it is told to stop, or cannot go on.
-    pub fn run(mut self) -> Result<(), WorkError> {
-        let now = Instant::now();
-        let mut due = Timetable { discover: now, positions: now, facts: now };
-        self.begin()?;
-        let mut idle = self.pace.poll_min;
-        loop {
-            let now = Instant::now();
-            self.keep_timetable(&mut due, now);
-            let batches = self.batches.clone();
-            let any = self.collector.turn(&mut self.positions, now, &mut |collected| hand_over(&batches, collected))?;
-            metrics::outstanding(&self.facts.stream, self.positions.outstanding_bytes());
-            let wait = match (any, self.positions.has_room()) {
-                (true, true) => Duration::ZERO,
-                (_, false) => self.pace.poll_max,
-                (false, true) => idle,
-            };
-            let before = Instant::now();
-            match self.take_events(wait)? {
-                Next::Continue => {}
-                Next::Stop => return self.settle(),
-                Next::Abandoned => return Ok(()),
-            }
-            let waited_out = before.elapsed() >= wait;
-            idle = match (any, waited_out) {
-                (true, _) => self.pace.poll_min,
-                (false, true) => (idle * 2).min(self.pace.poll_max),
-                (false, false) => idle,
-            };
+    /// Finds the files and sends the ends of sources that need nothing else.
+    pub fn begin(mut parts: Parts, now: Instant, out: &mut dyn FnMut(Collected)) -> Result<Self, WorkError> {
+        if !parts.positions.state().record_bytes_max.contains_key(&parts.config.version) {
+            let record_bytes_max = parts.config.spec.limits.record_bytes_max;
+            parts.positions.configure(parts.config.version, record_bytes_max, &[])?;
+        }
+        parts.collector.discover(now);
+        parts.collector.find_moved(&parts.positions, now);
+        parts.collector.send_ends(&mut parts.positions, out);
+        let due = Timetable { discover: now, positions: now, facts: now };
+        Ok(Self { idle: parts.pace.poll_min, found: false, parts, due })
+    }
+
+    /// Does what is due, hands out what files have, and says how long to wait for events before the next turn.
+    pub fn turn(&mut self, now: Instant, out: &mut dyn FnMut(Collected)) -> Result<Duration, WorkError> {
+        self.keep_timetable(now);
+        let Parts { collector, positions, facts, pace, .. } = &mut self.parts;
+        self.found = collector.turn(positions, now, out)?;
+        metrics::outstanding(&facts.stream, positions.outstanding_bytes());
+        if self.found {
+            self.idle = pace.poll_min;
+        }
+        Ok(match (self.found, positions.has_room()) {
+            (true, true) => Duration::ZERO,
+            (_, false) => pace.poll_max,
+            (false, true) => self.idle,
+        })
+    }
+
+    /// Nothing came as long as the last turn said.
+    pub fn rested(&mut self) {
+        if !self.found {
+            self.idle = (self.idle * 2).min(self.parts.pace.poll_max);
         }
     }
 
-    fn begin(&mut self) -> Result<(), WorkError> {
-        if !self.positions.state().record_bytes_max.contains_key(&self.config.version) {
-            let record_bytes_max = self.config.spec.limits.record_bytes_max;
-            self.positions.configure(self.config.version, record_bytes_max, &[])?;
+    /// Takes an event.
+    pub fn take(&mut self, event: Event) -> Result<Next, WorkError> {
+        match event {
+            Event::Stop => return Ok(Next::Stop),
+            Event::Config(config) => self.parts.collector.configure(config, &mut self.parts.positions)?,
+            Event::Verdict(verdict) => self.judge(verdict)?,
         }
-        let now = Instant::now();
-        self.collector.discover(now);
-        self.collector.find_moved(&self.positions, now);
-        let batches = self.batches.clone();
-        self.collector.send_ends(&mut self.positions, &mut |collected| hand_over(&batches, collected));
-        Ok(())
+        Ok(Next::Continue)
     }
 
-    fn keep_timetable(&mut self, due: &mut Timetable, now: Instant) {
-        if now >= due.discover {
-            self.collector.discover(now);
-            due.discover = now + self.pace.discover;
+    /// Whether everything sent is answered.
+    pub fn is_settled(&self) -> bool {
+        self.parts.positions.is_settled()
+    }
+
+    /// Remembers and states how far everything has come: at the end.
+    pub fn remember(&mut self) {
+        self.write_positions();
+        self.state_facts();
+    }
+
+    fn keep_timetable(&mut self, now: Instant) {
+        if now >= self.due.discover {
+            self.parts.collector.discover(now);
+            self.due.discover = now + self.parts.pace.discover;
         }
-        if now >= due.positions {
-            let read_now = self.collector.sources(self.positions.state());
-            self.positions.write(&read_now);
-            due.positions = now + self.pace.positions;
+        if now >= self.due.positions {
+            self.write_positions();
+            self.due.positions = now + self.parts.pace.positions;
         }
-        if now >= due.facts {
+        if now >= self.due.facts {
             self.state_facts();
-            due.facts = now + self.pace.facts;
+            self.due.facts = now + self.parts.pace.facts;
         }
+    }
+
+    fn write_positions(&mut self) {
+        let Parts { collector, positions, .. } = &mut self.parts;
+        let read_now = collector.sources(positions.state());
+        positions.write(&read_now);
     }
 
     fn state_facts(&mut self) {
-        for (source, state) in self.positions.take_changed() {
-            self.outbox.put(self.facts.fact(source, &state));
-        }
-    }
-
-    /// Takes every event that is there, waiting up to `wait` for the first.
-    fn take_events(&mut self, wait: Duration) -> Result<Next, WorkError> {
-        let mut event = match self.events.recv_timeout(wait) {
-            Ok(event) => event,
-            Err(RecvTimeoutError::Timeout) => return Ok(Next::Continue),
-            Err(RecvTimeoutError::Disconnected) => return Ok(Next::Abandoned),
-        };
-        loop {
-            match event {
-                Event::Stop => return Ok(Next::Stop),
-                Event::Config(config) => self.collector.configure(config, &mut self.positions)?,
-                Event::Verdict(verdict) => self.judge(verdict)?,
-            }
-            match self.events.try_recv() {
-                Ok(next) => event = next,
-                Err(_) => return Ok(Next::Continue),
-            }
+        let Parts { positions, outbox, facts, .. } = &mut self.parts;
+        for (source, state) in positions.take_changed() {
+            outbox.put(facts.fact(source, &state));
         }
     }
 
     fn judge(&mut self, verdict: Verdict) -> Result<(), WorkError> {
         match verdict {
             Verdict::Done(entry) => {
-                if let Some(source) = self.positions.done(entry) {
+                if let Some(source) = self.parts.positions.done(entry) {
                     info!(%source, "source finished");
                 }
                 Ok(())
             }
             Verdict::SetApart { source, record, cause } => self.set_apart(source, &record, cause),
             Verdict::UnknownStream(cause) => {
-                let stream = self.facts.stream.clone();
+                let stream = self.parts.facts.stream.clone();
                 metrics::unknown_stream(&stream);
                 error!(%stream, cause, "the gateway does not know this stream; its worker stops");
                 Err(WorkError::UnknownStream { stream, cause })
@@ -181,28 +228,10 @@ impl Lane {
 
     fn set_apart(&mut self, source: SourceId, record: &Record, cause: String) -> Result<(), WorkError> {
         error!(%source, range = ?record.range, cause, "a record was refused for good; it goes to the quarantine");
-        quarantine::set_apart(&self.disk, &self.quarantine, source, record, &cause)?;
-        metrics::quarantined(&self.facts.stream);
-        self.positions.set_apart(source, SetApart { range: record.range, cause });
+        let Parts { positions, facts, disk, quarantine, .. } = &mut self.parts;
+        quarantine::set_apart(disk, quarantine, source, record, &cause)?;
+        metrics::quarantined(&facts.stream);
+        positions.set_apart(source, SetApart { range: record.range, cause });
         Ok(())
     }
-
-    /// Waits a little for answers to come, so that the next start sends little again; then remembers.
-    fn settle(mut self) -> Result<(), WorkError> {
-        let until = Instant::now() + SETTLE;
-        while !self.positions.is_settled() && Instant::now() < until {
-            if let Next::Abandoned = self.take_events(self.pace.poll_min)? {
-                break;
-            }
-        }
-        let read_now = self.collector.sources(self.positions.state());
-        self.positions.write(&read_now);
-        self.state_facts();
-        Ok(())
-    }
-}
-
-fn hand_over(batches: &mpsc::Sender<(u64, Batch)>, collected: Collected) {
-    // Fails only when the sender is gone, and then nothing is remembered as sent.
-    let _ = batches.blocking_send(collected);
 }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::collect::Collector;
-use crate::collect::identity::Reader;
+use crate::collect::identity::{FileIdentity, Reader};
 use crate::facts::{self, Outbox};
 use crate::lock::{self, LockError};
 use crate::position::{ENTRIES_MAX, Positions, State, Store, StoreError};
@@ -27,7 +27,7 @@ use crate::quarantine::QuarantineError;
 use crate::send::Sender;
 use crate::settings::WorkerSettings;
 use crate::supervise::hold::HeldBySupervisor;
-use lane::{Event, Lane};
+use lane::{Event, Parts};
 
 /// The exit code of a worker whose stream the gateway does not know: it is tried again slowly.
 pub const EXIT_UNKNOWN_STREAM: u8 = 3;
@@ -124,18 +124,18 @@ async fn run(
     let (gateway, unknown_for_max) = (settings.gateway.clone(), settings.pace.unknown_stream);
     let (watched, id) = (config.clone(), stream.clone());
     let is_ordered = move || watched.borrow().streams.get(&id).is_some_and(|own| own.spec.order.is_one_at_a_time());
-    let sender = Sender::new(stream.clone(), gateway, queue, unknown_for_max, Box::new(is_ordered), verdict);
+    let (is_ordered, dice) = (Box::new(is_ordered), rand::make_rng());
+    let sender = Sender::new(stream.clone(), gateway, queue, unknown_for_max, is_ordered, dice, verdict);
     tasks.spawn(sender.run());
     tasks.spawn(outbox.clone().run(admin.clone(), settings.pace.facts));
     tasks.spawn(follow_config(config, stream.clone(), settings.incarnation, first.version, event.clone()));
 
     // The lock lives as long as the loop that writes the state.
     let Opened { locked, positions, without_state } = opened;
-    let lane =
-        lane(&settings, disk, first, held, positions, without_state, Ends { outbox: outbox.clone(), batches, events });
+    let parts = parts(&settings, disk, first, held, positions, without_state, outbox.clone());
     let mut lane = tokio::task::spawn_blocking(move || {
         let _locked = locked;
-        lane.run()
+        lane::drive(parts, &batches, &events)
     });
     let ended = tokio::select! {
         ended = &mut lane => ended,
@@ -152,32 +152,25 @@ async fn run(
     ended.unwrap_or(Err(WorkError::Panicked { stream }))
 }
 
-/// The loop's ends of what joins it to the tasks around it.
-struct Ends {
-    outbox: Outbox,
-    batches: mpsc::Sender<(u64, stream::Batch)>,
-    events: events::Receiver<Event>,
-}
-
-fn lane(
+/// What the loop is made of.
+fn parts(
     settings: &WorkerSettings,
     disk: SharedDisk,
     config: Arc<StreamConfig>,
     (held, files): Held,
     positions: Positions,
     without_state: bool,
-    ends: Ends,
-) -> Lane {
-    let reader = Reader { agent_id: settings.agent_id.clone(), incarnation: settings.incarnation };
+    outbox: Outbox,
+) -> Parts {
+    let (agent_id, incarnation) = (settings.agent_id.clone(), settings.incarnation);
+    let reader = Reader { agent_id, incarnation, identity_of: FileIdentity::of };
     let clock = Arc::new(SystemClock);
-    Lane {
+    Parts {
         collector: Collector::new(reader, config.clone(), settings.pace, clock, held, files, without_state),
         positions,
         config,
-        outbox: ends.outbox,
+        outbox,
         facts: states_facts(settings),
-        batches: ends.batches,
-        events: ends.events,
         quarantine: settings.state_dir.join("quarantine.ndjson"),
         disk,
         pace: settings.pace,

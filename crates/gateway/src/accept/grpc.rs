@@ -18,6 +18,7 @@ use stream::{Batch, wire};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -59,11 +60,26 @@ impl Gateway for Door {
         let connection = connection.ok_or_else(|| Status::internal("a call without a connection"))?;
         let secret = request.metadata().get("authorization").and_then(|value| bearer(value.as_encoded_bytes()));
         let secret = secret.map(Arc::from);
+        let replies =
+            self.call(connection, secret, request.into_inner()).map_err(|refusal| unauthenticated(&refusal))?;
+        Ok(Response::new(ReceiverStream::new(replies)))
+    }
+}
+
+impl Door {
+    /// Begins a call of a sender that shows `secret` over `connection`: `requests` come in, what is returned goes out.
+    /// The simulation calls it with pipes of its own.
+    pub fn call(
+        &self,
+        connection: Arc<Connection>,
+        secret: Option<Arc<[u8]>>,
+        requests: impl Stream<Item = Result<SendRequest, Status>> + Unpin + Send + 'static,
+    ) -> Result<mpsc::Receiver<Result<SendReply, Status>>, Refusal> {
         let call = Call { handle: self.handle.clone(), clock: Arc::clone(&self.clock), secret, connection };
-        call.caller().map_err(|refusal| unauthenticated(&refusal))?;
+        call.caller()?;
         let (replies, reader) = mpsc::channel(UNANSWERED_MAX);
-        tokio::spawn(call.converse(request.into_inner(), replies));
-        Ok(Response::new(ReceiverStream::new(reader)))
+        tokio::spawn(call.converse(requests, replies));
+        Ok(reader)
     }
 }
 
@@ -73,8 +89,8 @@ fn unauthenticated(refusal: &Refusal) -> Status {
 
 /// Reads on, and forgets, until the sender has heard that the call has ended: a connection that is closed with bytes
 /// unread would take the last answers with it.
-async fn see_off(mut requests: Streaming<SendRequest>) {
-    let forget = async { while let Ok(Some(_)) = requests.message().await {} };
+async fn see_off(mut requests: impl Stream<Item = Result<SendRequest, Status>> + Unpin) {
+    let forget = async { while let Some(Ok(_)) = requests.next().await {} };
     drop(timeout(SEE_OFF_WITHIN, forget).await);
 }
 
@@ -88,23 +104,29 @@ struct Call {
 }
 
 impl Call {
-    async fn converse(self, mut requests: Streaming<SendRequest>, replies: mpsc::Sender<Result<SendReply, Status>>) {
+    async fn converse(
+        self,
+        mut requests: impl Stream<Item = Result<SendRequest, Status>> + Unpin + Send,
+        replies: mpsc::Sender<Result<SendReply, Status>>,
+    ) {
         let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
         let mut ending = self.connection.ending.clone();
         while let Ok(place) = Arc::clone(&unanswered).acquire_owned().await {
             let request = tokio::select! {
-                request = requests.message() => request,
+                // An end comes once; requests may always be there.
+                biased;
                 () = stopped(&mut ending) => {
                     drop((place, replies));
                     let _all_answered = unanswered.acquire_many(UNANSWERED_MAX as u32).await;
                     return see_off(requests).await;
                 }
                 () = replies.closed() => return,
+                request = requests.next() => request,
             };
             let SendRequest { id, batch } = match request {
-                Ok(Some(request)) => request,
-                Ok(None) => return,
-                Err(status) => {
+                Some(Ok(request)) => request,
+                None => return,
+                Some(Err(status)) => {
                     if let Some(reason) = fault(&status) {
                         metrics::refused_request(reason);
                     }

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
 use stream::retry::Backoff;
 use stream::wire::{Refusal, RefusalReason};
 use tracing::{error, info};
@@ -35,6 +37,8 @@ pub struct Writer {
     retry_at_ms: i64,
     /// Why no segment can be opened, until the next try.
     failure: Option<Refusal>,
+    /// For the waits. A disk has one writer, whose waits need not differ from anybody's: a start repeats them.
+    dice: ChaCha8Rng,
 }
 
 /// What a step of the writer did.
@@ -60,7 +64,8 @@ struct Placed {
 impl Writer {
     /// A writer whose first segment is `next_number`.
     pub fn new(next_number: u64, previous: Previous) -> Self {
-        Self { wal: None, next_number, previous, backoff: Backoff::default(), retry_at_ms: i64::MIN, failure: None }
+        let (backoff, dice) = (Backoff::default(), ChaCha8Rng::seed_from_u64(next_number));
+        Self { wal: None, next_number, previous, backoff, retry_at_ms: i64::MIN, failure: None, dice }
     }
 }
 
@@ -221,7 +226,7 @@ impl EmbeddedLog {
 
     /// Notes a failure: refuse until the back-off has passed.
     fn fail(&self, writer: &mut Writer, doing: &str, error: &io::Error) -> Refusal {
-        let wait = writer.backoff.next_wait(Duration::ZERO, &mut rand::rng());
+        let wait = writer.backoff.next_wait(Duration::ZERO, &mut writer.dice);
         error!(%error, wait_ms = wait.as_millis() as u64, "the journal cannot {doing}; it refuses and tries again");
         let refusal = refusal_of(doing, error);
         writer.retry_at_ms = self.clock.now_ms().saturating_add(wait.as_millis() as i64);

@@ -20,7 +20,7 @@ pub struct SimDisk(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// Power losses so far; a handle of an earlier life is dead.
+    /// Losses so far; a handle of an earlier life is dead.
     life: u64,
     /// Operations that change something, and after how many of them the power goes.
     operations: u64,
@@ -81,6 +81,14 @@ impl SimDisk {
         }
         state.names = names.clone();
         state.durable_names = names;
+    }
+
+    /// The process that wrote is gone, the machine is not: all that was written is there, and handles opened before are
+    /// dead. Ends what [`SimDisk::lose_power_after`] began, as a kill in the midst of it.
+    pub fn process_loss(&self) {
+        let mut state = self.lock();
+        state.life += 1;
+        state.operations_until_loss = None;
     }
 
     /// Limits the disk's room; `None` lifts the limit.
