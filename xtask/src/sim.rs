@@ -51,7 +51,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     }
     ensure!(
         failed == 0,
-        "sim: {failed} shares of seeds found something; ISOLANE_FIRST, ISOLANE_SEEDS=1 and ISOLANE_TRACE=1 tell more"
+        "sim: {failed} shares of seeds found something; ISOLANE_SIM_FIRST, ISOLANE_SIM_SEEDS=1 and ISOLANE_SIM_TRACE=1 tell more"
     );
     eprintln!("== sim: no finding in seeds {first}..{last}, {:.0} s", began.elapsed().as_secs_f64());
     Ok(())
@@ -64,7 +64,7 @@ fn begin(program: &PathBuf, first: u64, seeds: u64) -> Result<Child> {
     if Path::new("/dev/shm").is_dir() && std::env::var_os("TMPDIR").is_none() {
         command.env("TMPDIR", "/dev/shm");
     }
-    command.env("ISOLANE_FIRST", first.to_string()).env("ISOLANE_SEEDS", seeds.to_string());
+    command.env("ISOLANE_SIM_FIRST", first.to_string()).env("ISOLANE_SIM_SEEDS", seeds.to_string());
     command.spawn().with_context(|| format!("cannot run {}", program.display()))
 }
 

@@ -6,7 +6,7 @@
 //! clock ([`world`]) and the disk ([`stream::disk::SimDisk`]). [`chaos`] breaks what a seed says; then everything must
 //! come to rest, and [`oracle`] counts.
 //!
-//! `ISOLANE_SEEDS` seeds run (default 50) from `ISOLANE_FIRST` on; `cargo xtask sim` runs many. With `ISOLANE_TRACE` set
+//! `ISOLANE_SIM_SEEDS` seeds run (default 50) from `ISOLANE_SIM_FIRST` on; `cargo xtask sim` runs many. With `ISOLANE_SIM_TRACE` set
 //! a run tells what happens.
 
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
@@ -37,7 +37,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn no_seed_finds_anything() {
-    let (first, seeds) = (setting("ISOLANE_FIRST", 0), setting("ISOLANE_SEEDS", 50));
+    let (first, seeds) = (setting("ISOLANE_SIM_FIRST", 0), setting("ISOLANE_SIM_SEEDS", 50));
     let mut findings = Vec::new();
     let mut sum = Ended::default();
     for seed in first..first + seeds {

@@ -42,7 +42,7 @@ impl World {
             dice: Mutex::new(ChaCha8Rng::seed_from_u64(seed)),
             began: Instant::now(),
             is_calm: AtomicBool::new(false),
-            tells: std::env::var_os("ISOLANE_TRACE").is_some(),
+            tells: std::env::var_os("ISOLANE_SIM_TRACE").is_some(),
             trace: Mutex::default(),
             findings: Mutex::default(),
         }))
