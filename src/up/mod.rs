@@ -14,18 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use gateway::Access;
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use stream::control::AdminClient;
 use stream::disk::{Disk, RealDisk};
+use stream::token::Rate;
 
 use crate::args::Up;
 use crate::config::{AdminConfig, AgentConfig, GatewayConfig, JournalConfig, QueryConfig, memory_bytes_max};
 use crate::ops;
 use child::Role;
-use gateway::Access;
 use ports::Ports;
-use stream::token::Rate;
 
 /// Runs everything until Ctrl-C.
 pub async fn run(args: Up) -> Result<()> {

@@ -80,12 +80,13 @@ impl Caller {
         if covers { Ok(()) } else { Err(Refusal::new(RefusalReason::Forbidden, who, message())) }
     }
 
-    /// What it may bring.
-    pub fn rates(&self) -> Option<&Rates> {
-        match self {
-            Caller::Token(token) => Some(&token.rates),
-            Caller::Anybody | Caller::Certified(_) => None,
+    /// Who pays for what it brings to a stream over a connection: both of these, and its token.
+    pub fn payers<'a>(&'a self, stream: &'a Rates, connection: &'a Rates) -> Vec<&'a Rates> {
+        let mut payers = vec![stream, connection];
+        if let Caller::Token(token) = self {
+            payers.push(&token.rates);
         }
+        payers
     }
 }
 

@@ -2,8 +2,9 @@
 //! it queues, chooses what each producer sends next, and tells every sender how that ended.
 //!
 //! All choices are made by pure parts ([`crate::schedule`], [`crate::drr`], [`crate::queue`], [`crate::key`]), with the
-//! dice and in the order that a seed repeats; appends run in tasks of their own and come back as landings. Bounded: messages by the inbox, bytes by the budget, flights by
-//! the producers' outstanding bytes (exceeded by at most one parcel each).
+//! dice and in the order that a seed repeats; appends run in tasks of their own and come back as landings. Bounded:
+//! messages by the inbox, bytes by the budget, remembered keys by as much again, flights by the producers' outstanding
+//! bytes (exceeded by at most one parcel each).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use stream::clock::Clock;
 use stream::control::ConfigWatch;
-use stream::limits::{GATEWAY_BYTES_MAX, IDEMPOTENCY_BYTES_MAX};
+use stream::limits::IDEMPOTENCY_BYTES_MAX;
 use stream::policy::GatewayPolicy;
 use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, BatchBuilder, Kind, StreamId, crash};
@@ -135,6 +136,8 @@ pub struct Dispatcher<P> {
     started_with: (usize, Duration),
     batch_deadline: Duration,
     outstanding_bytes_max: usize,
+    /// Of the keys of all streams together.
+    key_bytes_max: usize,
     started: Instant,
     slices: u64,
     producers: Vec<Producer<P>>,
@@ -180,6 +183,7 @@ impl<P: Produce> Dispatcher<P> {
             started_with: (settings.producers_per_queue, settings.slice),
             batch_deadline: settings.batch_deadline,
             outstanding_bytes_max: settings.producer_outstanding_bytes_max,
+            key_bytes_max: settings.gateway_bytes_max,
             started: Instant::now(),
             slices: 0,
             producers,
@@ -396,7 +400,7 @@ impl<P: Produce> Dispatcher<P> {
             };
             directory.streams.insert(id.clone(), handle);
         }
-        let key_bytes_max = IDEMPOTENCY_BYTES_MAX.min(GATEWAY_BYTES_MAX / directory.streams.len().max(1));
+        let key_bytes_max = IDEMPOTENCY_BYTES_MAX.min(self.key_bytes_max / directory.streams.len().max(1));
         self.lanes.values_mut().for_each(|lane| lane.set_key_bytes_max(key_bytes_max));
         self.directory.send_replace(Arc::new(directory));
     }

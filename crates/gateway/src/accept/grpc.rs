@@ -30,7 +30,7 @@ use crate::directory::StreamHandle;
 use crate::dispatch::{Handle, Load, closing};
 use crate::metrics;
 use crate::queue::Outcome;
-use crate::rate::{self, Rates};
+use crate::rate;
 
 /// Batches of one call that have no reply yet.
 const UNANSWERED_MAX: usize = 256;
@@ -188,11 +188,9 @@ impl Call {
         batch: Batch,
     ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
         admit::check_batch(&stream.config, &batch)?;
-        let payers = [Some(&*stream.rates), caller.rates(), Some(&self.connection.rates)];
-        let payers: Vec<&Rates> = payers.into_iter().flatten().collect();
         let records = batch.len();
         let permit = self.handle.budget.reserve(stream.queue, admit::cost(batch.body_bytes(), records))?;
-        rate::enter(&payers, Instant::now(), batch.body_bytes())?;
+        rate::enter(&caller.payers(&stream.rates, &self.connection.rates), Instant::now(), batch.body_bytes())?;
         Ok(self.handle.submit(stream.queue, Load::Batch(batch), records, permit).await)
     }
 

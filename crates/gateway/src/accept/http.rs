@@ -45,7 +45,7 @@ use crate::dispatch::{Handle, Load, closing};
 use crate::key::{self, Key};
 use crate::metrics;
 use crate::queue::Stored;
-use crate::rate::{self, Rates};
+use crate::rate;
 use crate::turns::{Turn, Turns};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -160,16 +160,10 @@ impl Asked<'_> {
     }
 }
 
-/// Who is let in, and who pays for it.
+/// Who is let in, and to what.
 struct Admitted {
     stream: Arc<StreamHandle>,
     caller: Caller,
-}
-
-impl Admitted {
-    fn payers<'a>(&'a self, connection: &'a Connection) -> Vec<&'a Rates> {
-        [Some(&*self.stream.rates), self.caller.rates(), Some(&connection.rates)].into_iter().flatten().collect()
-    }
 }
 
 impl Door {
@@ -217,7 +211,7 @@ impl Door {
         let (stream, headers) = (&admitted.stream, asked.headers);
         let key = self.key(headers)?;
         let encoding = encoding(headers)?;
-        let payers = admitted.payers(asked.connection);
+        let payers = admitted.caller.payers(&stream.rates, &asked.connection.rates);
         let permit = self.reserve(stream, encoding, headers)?;
         let stated_bytes = permit.bytes();
         rate::enter(&payers, Instant::now(), stated_bytes)?;
