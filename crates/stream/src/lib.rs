@@ -18,6 +18,8 @@ pub mod limits;
 pub mod wire;
 pub mod control;
 pub mod clock;
+pub mod background;
+pub mod memory;
 pub mod disk;
 pub mod frame;
 pub mod retry;

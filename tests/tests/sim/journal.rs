@@ -188,6 +188,7 @@ fn settings() -> LogSettings {
         topic_pending_bytes_max: 10_000,
         topic_pending_bytes_floor: 1_000,
         pending_bytes_max: 20_000,
+        keeper_step_bytes: 1_500,
         piece_bytes: 800,
         removed_grace: Duration::from_secs(5),
         tend_every: Duration::from_millis(500),

@@ -6,10 +6,11 @@
 //! up commits, and only after `sealed_max` segments wait.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use stream::crash;
-use stream::disk::DiskFile;
+use stream::disk::{Disk, DiskFile};
 use tracing::{error, info, warn};
 
 use super::format::{Entry, FileName};
@@ -209,7 +210,7 @@ impl EmbeddedLog {
     ) -> io::Result<(Run, Pieces)> {
         let (disk, dir) = (self.disk.as_ref(), self.dir.as_path());
         let file = disk.open(&from.path(dir))?;
-        let mut written = RunWriter::create(disk, dir, number, generation, self.settings.piece_bytes);
+        let mut written = RunWriter::create(disk, dir, number, generation, &self.settings);
         for (key, position, bytes) in parts {
             let Ok(run) = &mut written else { break };
             if let Err(error) = copy_frames(file.as_ref(), &key, position, bytes, run) {
@@ -224,10 +225,27 @@ impl EmbeddedLog {
         written
     }
 
+    /// Removes a file: durably under another name at once, then its room bit by bit, because a commit may have to wait
+    /// until the disk has taken back what was freed before it. What a crash leaves is a draft, which recovery removes.
     fn remove(&self, name: FileName) -> io::Result<()> {
-        self.disk.remove(&name.path(&self.dir))?;
-        self.disk.sync_dir(&self.dir)
+        let (disk, draft) = (self.disk.as_ref(), self.dir.join(format!("{}.draft", name.text())));
+        disk.replace(&name.path(&self.dir), &draft)?;
+        disk.sync_dir(&self.dir)?;
+        if let Err(error) = free(disk, &draft, self.settings.keeper_step_bytes) {
+            warn!(%error, file = %draft.display(), "cannot free a file bit by bit; it is removed at once");
+        }
+        disk.remove(&draft)
     }
+}
+
+/// Cuts a file off, step by step, until little is left of it.
+fn free(disk: &dyn Disk, path: &Path, step_bytes: u64) -> io::Result<()> {
+    let mut file = disk.open(path)?;
+    while file.len() > step_bytes {
+        file.truncate(file.len() - step_bytes)?;
+        file.sync()?;
+    }
+    Ok(())
 }
 
 /// Copies the whole frames of a part of `file` into `run`.

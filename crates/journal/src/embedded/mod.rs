@@ -58,6 +58,8 @@ pub struct LogSettings {
     pub topic_pending_bytes_floor: usize,
     /// What waits for a commit beyond those floors.
     pub pending_bytes_max: usize,
+    /// What the keeper writes, or gives back to the disk, between two syncs: a commit may have to wait for as much.
+    pub keeper_step_bytes: u64,
     /// Contiguous frames of one partition in a run that the index knows as one piece: the grain of retention.
     pub piece_bytes: u64,
     /// How long a topic that left the configuration stays on disk.
@@ -76,6 +78,7 @@ impl Default for LogSettings {
             topic_pending_bytes_max: limits::TOPIC_PENDING_BYTES_MAX,
             topic_pending_bytes_floor: 2 << 20,
             pending_bytes_max: 256 << 20,
+            keeper_step_bytes: 1 << 20,
             piece_bytes: 256 << 10,
             removed_grace: Duration::from_secs(600),
             tend_every: Duration::from_secs(2),

@@ -21,6 +21,7 @@ use stream::crash;
 use stream::disk::{Disk, DiskFile};
 use stream::frame::{self, Parsed};
 
+use super::LogSettings;
 use super::format::{
     Entry, FileName, Header, KIND_FOOTER, KIND_RUN, KIND_TRAILER, PAYLOAD_BYTES_MAX, VERSION, u32_at, u64_at,
 };
@@ -29,8 +30,6 @@ use super::scan::{Found, frames};
 
 const TRAILER_PAYLOAD_BYTES: usize = 16;
 const TRAILER_BYTES: usize = frame::FRAME_HEADER_BYTES + TRAILER_PAYLOAD_BYTES;
-/// Frames are gathered to appends of this size.
-const WRITE_BYTES: usize = 1 << 20;
 
 /// The pieces of a run, by partition.
 pub type Pieces = Vec<(Key, Vec<Piece>)>;
@@ -42,6 +41,7 @@ pub struct RunWriter<'a> {
     number: u64,
     generation: u32,
     piece_bytes: u64,
+    step_bytes: u64,
     draft: PathBuf,
     file: Box<dyn DiskFile>,
     buffer: Vec<u8>,
@@ -56,17 +56,18 @@ impl<'a> RunWriter<'a> {
         dir: &'a Path,
         number: u64,
         generation: u32,
-        piece_bytes: u64,
+        settings: &LogSettings,
     ) -> io::Result<Self> {
+        let (piece_bytes, step_bytes) = (settings.piece_bytes, settings.keeper_step_bytes);
         let draft = draft_path(dir, number, generation);
         if disk.exists(&draft) {
             disk.remove(&draft)?;
         }
         let file = disk.create(&draft)?;
-        let mut buffer = Vec::with_capacity(WRITE_BYTES * 2);
+        let mut buffer = Vec::with_capacity(2 * step_bytes as usize);
         Header { kind: KIND_RUN, version: VERSION, number, previous: 0, previous_bytes: 0 }.write(&mut buffer);
         let (written, pieces) = (0, Vec::new());
-        Ok(Self { disk, dir, number, generation, piece_bytes, draft, file, buffer, written, pieces })
+        Ok(Self { disk, dir, number, generation, piece_bytes, step_bytes, draft, file, buffer, written, pieces })
     }
 
     /// Adds an entry's whole frame. Entries come sorted by partition and offset.
@@ -87,11 +88,13 @@ impl<'a> RunWriter<'a> {
             extend(pieces, piece, self.piece_bytes);
         }
         self.buffer.extend_from_slice(frame);
-        if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
+        if self.buffer.len() as u64 >= self.step_bytes { self.flush() } else { Ok(()) }
     }
 
+    /// Synced as it goes: a commit whose sync comes in between waits behind one step, not behind a whole segment.
     fn flush(&mut self) -> io::Result<()> {
         self.file.append(&self.buffer)?;
+        self.file.sync()?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -106,7 +109,6 @@ impl<'a> RunWriter<'a> {
         trailer[8..].copy_from_slice(&footer_at.to_le_bytes());
         frame::write(&mut self.buffer, &trailer);
         self.flush()?;
-        self.file.sync()?;
         crash::point("journal.segment.copied");
         self.disk.replace(&self.draft, &FileName::Run(self.number, self.generation).path(self.dir))?;
         crash::point("journal.segment.renamed");
@@ -257,7 +259,8 @@ mod tests {
     fn footer_and_scan_name_the_same_pieces() {
         let (disk, dir) = (SimDisk::new(), Path::new("/d"));
         disk.create_dir_all(dir).unwrap();
-        let mut writer = RunWriter::create(&disk, dir, 5, 0, 300).unwrap();
+        let settings = LogSettings { piece_bytes: 300, ..LogSettings::default() };
+        let mut writer = RunWriter::create(&disk, dir, 5, 0, &settings).unwrap();
         let source = SourceId::derive(1, &[]);
         for topic in ["a.b.c@1", "a.b.d@1"] {
             for offset in 0..10 {

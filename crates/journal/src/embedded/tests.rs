@@ -35,6 +35,7 @@ fn small() -> LogSettings {
         topic_pending_bytes_max: 4_000,
         topic_pending_bytes_floor: 500,
         pending_bytes_max: 10_000,
+        keeper_step_bytes: 600,
         piece_bytes: 400,
         removed_grace: Duration::ZERO,
         tend_every: Duration::ZERO,
