@@ -184,7 +184,10 @@ impl GrpcCall {
     /// Sends a batch; answers whether it was acknowledged, or refused for the moment.
     pub async fn send(&mut self, batch: v1::Batch) -> Result<bool> {
         self.id += 1;
-        self.requests.send(SendRequest { id: self.id, batch: Some(batch) }).await.context("the call ended")?;
+        self.requests
+            .send(SendRequest { id: self.id, batch: Some(batch), config_version: 0 })
+            .await
+            .context("the call ended")?;
         let reply = self.replies.message().await?.context("the door hung up")?;
         match reply.outcome {
             Some(send_reply::Outcome::Ack(_)) => Ok(true),

@@ -46,6 +46,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    stream::memory::keep_little();
     let ended = match std::env::args().nth(1).as_deref() {
         Some(child::COMMAND) => child::main(),
         _ => parent(Args::parse()),

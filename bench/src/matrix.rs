@@ -20,12 +20,22 @@ const MEMORY_MARGIN: f64 = 1.1;
 pub struct Matrix {
     /// The journal.
     pub journal: &'static str,
-    /// What it took at most, in the same run: requests a second.
-    pub capacity: f64,
+    /// What there is, in the same run.
+    pub capacity: Capacity,
     /// How it was made, and where what ran.
     pub how: String,
     /// Its rows.
     pub rows: Vec<Row>,
+}
+
+/// Requests a second that gateway and journal take at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Each at its moment, as the others send them, with an answer in time.
+    pub paced: f64,
+    /// As fast as they are answered, from many connections at once: with each turn there are many to do, which costs less
+    /// for each.
+    pub crowded: f64,
 }
 
 /// One kind of noise.
@@ -79,8 +89,12 @@ fn per_second(count: u64, heard: &[Heard]) -> f64 {
 
 impl fmt::Display for Matrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { journal, capacity, how, rows } = self;
-        writeln!(f, "\nOne noisy stream, {journal}; at most {capacity:.0} requests/s. {how}\n")?;
+        let Self { journal, capacity: Capacity { paced, crowded }, how, rows } = self;
+        writeln!(
+            f,
+            "\nOne noisy stream, {journal}; at most {paced:.0} requests/s, each at its moment, and {crowded:.0} as fast as \
+             they are answered. {how}\n"
+        )?;
         writeln!(
             f,
             "| noise | the others' p50 ms, before / during | p99 ms, before / during | ratio | p99 rule | refused | \

@@ -125,7 +125,7 @@ impl Stub {
 }
 
 impl Service {
-    fn take(&self, SendRequest { id, batch }: SendRequest) -> SendReply {
+    fn take(&self, SendRequest { id, batch, .. }: SendRequest) -> SendReply {
         self.stretch.lock().unwrap_or_else(PoisonError::into_inner).mark();
         let records = batch.map_or(0, |batch| batch.body_lengths.len() as u64);
         self.taken.send_modify(|taken| *taken += records);

@@ -1,4 +1,5 @@
-//! Isolation: 20 streams that together ask for 30 % of what the gateway and its journal can do, measured in the same run.
+//! Isolation: 20 streams that together ask for 30 % of what the gateway and its journal can do of such requests, each at
+//! its moment, measured in the same run.
 //! One of them becomes noisy, in one way after the other; what counts is what the other 19 notice: whether any of their
 //! requests is refused, and how long one takes from its moment to its acknowledgement, against the time just before. On
 //! the embedded journal, then on Kafka.
@@ -25,7 +26,8 @@ use tempfile::TempDir;
 use super::{Plan, lanes};
 use crate::child::Order;
 use crate::load::Lines;
-use crate::matrix::{Matrix, Memory, Row};
+use crate::matrix::{Capacity, Matrix, Memory, Row};
+use crate::measure::percentile;
 use crate::noise::{Heard, Kind, Noise, RECORD_BYTES, RECORDS};
 use crate::pace::{self, Paced};
 use crate::place::{self, Quota};
@@ -37,8 +39,9 @@ const STREAMS: usize = 20;
 const QUIET: usize = STREAMS - 1;
 /// What all of them ask for while none is noisy, of what there is.
 const CALM_SHARE: f64 = 0.3;
-/// How many times as much the noisy one asks for: one and a half times what there is.
+/// How many times as much the noisy one asks for, and of what there is for one that sends as fast as it is answered.
 const SURGE: f64 = 100.0;
+const BEYOND: f64 = 1.5;
 /// Connections of the noisy client, and of the one that looks for what there is.
 const CONNECTIONS: usize = 128;
 /// Connections of the noisy client while it is calm, and of each other one: more than ever wait at a time.
@@ -47,6 +50,8 @@ const CALM_CONNECTIONS: usize = 8;
 const QUOTA_SHARE: f64 = 0.25;
 /// Runs that look for what there is. The last ones count: brokers need a while to get warm.
 const LOOKS: usize = 3;
+/// How long each rate is tried that looks for what there is.
+const STEP: Duration = Duration::from_secs(1);
 /// What the gateway may hold for all streams together: little enough for a leak to show.
 const BYTES_MAX: usize = 64 << 20;
 /// What the journal keeps of a stream, so that giant lines do not fill the disk.
@@ -189,8 +194,35 @@ impl Ground {
         )
     }
 
+    /// What there is, by both measures.
+    async fn capacity(&self, plan: &Plan) -> Result<Capacity> {
+        let crowded = self.crowded(plan).await?;
+        let paced = tokio::task::block_in_place(|| self.paced(crowded))?;
+        self.settle().await?;
+        Ok(Capacity { paced, crowded })
+    }
+
+    /// The highest rate, in steps of a fifth, at which none of the other 19's requests is refused and their median does
+    /// not show a queue that grows.
+    fn paced(&self, crowded: f64) -> Result<f64> {
+        let (mut per_second, mut held, mut calm_us) = (crowded * CALM_SHARE / 3.0, 0.0, None);
+        while per_second < crowded {
+            let paced = self.offer(STEP, per_second)?;
+            let median_us = percentile(&paced.delays_us, 50);
+            let in_time_us = 3 * *calm_us.get_or_insert(median_us) + 5_000;
+            if paced.refused > 0 || median_us > in_time_us {
+                break;
+            }
+            held = per_second;
+            per_second *= 1.2;
+        }
+        eprintln!("   at most {held:.0} requests/s, each at its moment");
+        ensure!(held > 0.0, "a tenth of the closed loop's rate is too much");
+        Ok(held)
+    }
+
     /// Requests a second, closed loop over all streams, by a client without a bound of its own.
-    async fn capacity(&self, plan: &Plan) -> Result<f64> {
+    async fn crowded(&self, plan: &Plan) -> Result<f64> {
         let mut most = 0.0_f64;
         for look in 0..LOOKS {
             let streams = self.configs.iter().map(|config| config.spec.id.to_string()).collect();
@@ -216,7 +248,8 @@ impl Ground {
     }
 
     async fn rows(&mut self, plan: &Plan, matrix: &mut Matrix) -> Result<()> {
-        let calm = matrix.capacity * CALM_SHARE / STREAMS as f64;
+        let calm = matrix.capacity.paced * CALM_SHARE / STREAMS as f64;
+        let asked = (SURGE * calm).max(BEYOND * matrix.capacity.crowded);
         for way in WAYS {
             match (way.is_leaderless, &mut self.kafka) {
                 (true, None) => continue,
@@ -230,17 +263,16 @@ impl Ground {
                 eprintln!("   {}: left out, this gateway looks at no tokens", way.name);
                 continue;
             }
-            let row = self.row(plan, &way, calm).await.with_context(|| way.name)?;
+            let row = self.row(plan, &way, calm, asked).await.with_context(|| way.name)?;
             eprintln!("   {row}");
             matrix.rows.push(row);
         }
         Ok(())
     }
 
-    async fn row(&self, plan: &Plan, way: &Way, calm: f64) -> Result<Row> {
+    async fn row(&self, plan: &Plan, way: &Way, calm: f64, asked: f64) -> Result<Row> {
         self.gateway.forget_peak()?;
         let (mut before, mut during, mut all_heard) = (Vec::new(), Vec::new(), Vec::new());
-        let asked = SURGE * calm;
         for _ in 0..plan.alternations {
             // A stream without a leader has nothing to be calm with.
             let noise = (!way.is_leaderless).then(|| self.noise(plan, Kind::Plain, CALM_CONNECTIONS, calm));

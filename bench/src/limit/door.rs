@@ -80,7 +80,7 @@ impl<A: Append> Gateway for Door<A> {
         let (replies, reader) = mpsc::channel(1);
         let (log, mut requests) = (self.log.clone(), request.into_inner());
         tokio::spawn(async move {
-            while let Ok(Some(SendRequest { id, batch })) = requests.message().await {
+            while let Ok(Some(SendRequest { id, batch, .. })) = requests.message().await {
                 let batch = batch.unwrap_or_default();
                 let received =
                     Received { stream: batch.stream, bodies: batch.bodies, lengths: Some(batch.body_lengths) };

@@ -85,6 +85,19 @@ fn is_sane(event_time_ms: i64, now_ms: i64) -> bool {
     (1..=now_ms.saturating_add(EVENT_TIME_AHEAD_MAX.as_millis() as i64)).contains(&event_time_ms)
 }
 
+/// `refusal`, unless it is for good and its sender knows a newer version of the stream than `config` is: what is refused
+/// here may be allowed by now, and must wait until this gateway has heard of it.
+pub fn unless_outdated(refusal: Refusal, config: &StreamConfig, sender_version: u64) -> Refusal {
+    if !refusal.reason.for_good() || sender_version <= config.version {
+        return refusal;
+    }
+    let known = config.version;
+    let message = format!(
+        "this gateway knows version {known} of the stream, not yet {sender_version}; send it again (refused: {refusal})"
+    );
+    Refusal::new(RefusalReason::Unavailable, scope(&config.spec.id), message)
+}
+
 /// The scope of a refusal that concerns one stream.
 pub fn scope(id: &StreamId) -> String {
     format!("stream {id}")

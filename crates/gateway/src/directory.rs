@@ -14,7 +14,7 @@ use stream::wire::Refusal;
 use crate::access::TokenHandle;
 use crate::budget::QueueId;
 use crate::metrics;
-use crate::rate::Rates;
+use crate::rate::{Rates, Tarpit};
 
 /// One version of what the doors know.
 #[derive(Debug, Default)]
@@ -53,6 +53,8 @@ pub struct StreamHandle {
     pub rates: Arc<Rates>,
     /// What has flowed.
     pub flow: Arc<Flow>,
+    /// Where the answers to what is refused wait.
+    pub tarpit: Arc<Tarpit>,
 }
 
 /// Counts since the gateway started.

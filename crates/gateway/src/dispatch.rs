@@ -20,7 +20,7 @@ use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, BatchBuilder, Kind, StreamId, crash};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use crate::access::{Access, Caller, Shown};
@@ -37,12 +37,19 @@ use crate::rate::Rates;
 use crate::schedule::{Binding, Schedule};
 use crate::settings::GatewaySettings;
 use crate::source::Start;
+use crate::turns::{Turn, Turns};
 use crate::{admit, metrics};
 
 /// Messages that wait for the dispatcher; their bytes are in the budget.
 const INBOX_MESSAGES_MAX: usize = 1_024;
 /// How often rests, turns and deadlines are looked at.
 const TICK: Duration = Duration::from_millis(20);
+
+/// A tick that comes later than this finds the machine short of time. Timers are a millisecond late by themselves.
+const LATE: Duration = Duration::from_millis(2);
+/// Requests on their way to the journal, and how many of one stream there may always be.
+const UNDER_WAY_MAX: usize = 4_096;
+const UNDER_WAY_FLOOR: usize = 4;
 
 /// What a door has admitted.
 #[derive(Debug)]
@@ -80,6 +87,22 @@ pub struct Handle {
     access: Access,
     /// The memory budget.
     pub budget: Arc<Budget>,
+    under_way: Arc<Turns>,
+    batch_deadline: Duration,
+}
+
+/// What was handed over, and its place among the requests under way.
+#[derive(Debug)]
+pub struct Submitted {
+    outcome: oneshot::Receiver<Outcome>,
+    _place: Option<Turn>,
+}
+
+impl Submitted {
+    /// How it ends.
+    pub async fn outcome(self) -> Outcome {
+        self.outcome.await.unwrap_or_else(|_| Err(closing()))
+    }
 }
 
 impl Handle {
@@ -100,19 +123,19 @@ impl Handle {
         self.directory.clone()
     }
 
-    /// Hands over what was admitted. The outcome follows, at the latest after the batch deadline.
-    pub async fn submit(
-        &self,
-        queue: QueueId,
-        load: Load,
-        records: usize,
-        permit: Permit,
-    ) -> oneshot::Receiver<Outcome> {
+    /// Hands over what was admitted, when its stream's turn has come. The outcome follows, at the latest after the batch
+    /// deadline.
+    pub async fn submit(&self, queue: QueueId, load: Load, records: usize, permit: Permit) -> Submitted {
         let (sender, outcome) = oneshot::channel();
+        let Ok(place) = timeout(self.batch_deadline, self.under_way.turn(queue)).await else {
+            tell(sender, Err(crowded()));
+            return Submitted { outcome, _place: None };
+        };
+        let submitted = Submitted { outcome, _place: Some(place) };
         if let Err(refused) = self.inbox.send(Message { queue, load, records, permit, sender }).await {
             tell(refused.0.sender, Err(closing()));
         }
-        outcome
+        submitted
     }
 }
 
@@ -121,12 +144,18 @@ pub fn closing() -> Refusal {
     Refusal::new(RefusalReason::Unavailable, "gateway", "the gateway is going down; send it again")
 }
 
+fn crowded() -> Refusal {
+    let message = "the stream has too many requests under way; send again later, or more records in each";
+    Refusal::new(RefusalReason::QueueFull, "queue", message)
+}
+
 /// The owner of all lanes.
 pub struct Dispatcher<P> {
     inbox: mpsc::Receiver<Message>,
     config: ConfigWatch,
     directory: watch::Sender<Arc<Directory>>,
     budget: Arc<Budget>,
+    under_way: Arc<Turns>,
     book: Arc<FactBook>,
     clock: Arc<dyn Clock>,
     start: Start,
@@ -167,6 +196,7 @@ impl<P: Produce> Dispatcher<P> {
         let (sender, inbox) = mpsc::channel(INBOX_MESSAGES_MAX);
         let (directory, directory_reader) = watch::channel(Arc::default());
         let budget = Budget::new(settings.gateway_bytes_max, settings.queue_bytes_floor);
+        let under_way = Turns::new(UNDER_WAY_MAX, UNDER_WAY_FLOOR);
         let nonce: u128 = dice.random();
         let producer = |writer| Producer { writer: Arc::new(writer), ring: Drr::default(), outstanding_bytes: 0 };
         let producers: Vec<_> = writers.into_iter().map(producer).collect();
@@ -175,6 +205,7 @@ impl<P: Produce> Dispatcher<P> {
             config,
             directory,
             budget: Arc::clone(&budget),
+            under_way: Arc::clone(&under_way),
             book,
             clock: Arc::clone(&settings.clock),
             start: Start { nonce },
@@ -194,7 +225,8 @@ impl<P: Produce> Dispatcher<P> {
             dice,
         };
         dispatcher.follow_config();
-        (dispatcher, Handle { inbox: sender, directory: directory_reader, access: settings.access, budget })
+        let (access, batch_deadline) = (settings.access, settings.batch_deadline);
+        (dispatcher, Handle { inbox: sender, directory: directory_reader, access, budget, under_way, batch_deadline })
     }
 
     /// Runs until the last handle is gone and nothing is queued or in flight.
@@ -206,7 +238,10 @@ impl<P: Produce> Dispatcher<P> {
             tokio::select! {
                 // Rare things first; landings are bounded by what is outstanding, and make room for what comes.
                 biased;
-                _ = tick.tick() => self.look_around(),
+                due = tick.tick() => {
+                    self.under_way.adjust(due.elapsed() > LATE);
+                    self.look_around();
+                }
                 changed = self.config.changed(), if watching => match changed {
                     Ok(()) => self.follow_config(),
                     Err(_) => watching = false,
@@ -419,7 +454,8 @@ impl<P: Produce> Dispatcher<P> {
         let rates = old.map(|old| Arc::clone(&old.rates)).filter(|rates| rates.limit() == limit);
         let rates = rates.unwrap_or_else(|| Arc::new(Rates::new(admit::scope(&config.spec.id), limit)));
         let flow = old.map(|old| Arc::clone(&old.flow)).unwrap_or_default();
-        let handle = Arc::new(StreamHandle { queue, config: config.clone(), rates, flow });
+        let tarpit = old.map(|old| Arc::clone(&old.tarpit)).unwrap_or_default();
+        let handle = Arc::new(StreamHandle { queue, config: config.clone(), rates, flow, tarpit });
         if let Some(lane) = self.lanes.get_mut(&queue) {
             lane.reconfigure(Arc::clone(&handle));
             return handle;

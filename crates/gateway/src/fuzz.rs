@@ -200,7 +200,14 @@ fn door() -> (Router, watch::Sender<Arc<stream::config::Snapshot>>) {
     let (rates, ending) = (Rates::new("connection", Rate::default()), watch::channel(false).1);
     let connection = Extension(Arc::new(Connection { certified: None, rates, ending }));
     (
-        router(Door { handle, clock, body_within: Duration::from_secs(1), turns: Turns::new(1) }).layer(connection),
+        router(Door {
+            handle,
+            clock,
+            body_within: Duration::from_secs(1),
+            turns: Turns::new(1, 1),
+            tarpit: Arc::default(),
+        })
+        .layer(connection),
         config,
     )
 }

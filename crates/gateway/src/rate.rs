@@ -5,6 +5,7 @@
 //! once, a single batch larger than that is taken too and paid for afterwards, and in any time `t` at most
 //! `rate * (t + BURST)` and one batch pass.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use tokio::time::Instant;
 
 /// How much may come at once, as time at the rate.
 const BURST: Duration = Duration::from_secs(1);
+/// The same of what is refused.
+const REFUSED_BURST: Duration = Duration::from_millis(200);
 
 /// The rates of one payer.
 #[derive(Debug)]
@@ -34,8 +37,8 @@ struct Debts {
 struct Debt(Option<Instant>);
 
 impl Debt {
-    fn wait(self, now: Instant) -> Duration {
-        self.0.map_or(Duration::ZERO, |paid| paid.saturating_duration_since(now + BURST))
+    fn wait(self, now: Instant, burst: Duration) -> Duration {
+        self.0.map_or(Duration::ZERO, |paid| paid.saturating_duration_since(now + burst))
     }
 
     fn charge(&mut self, now: Instant, amount: u64, per_second: u64) {
@@ -63,11 +66,11 @@ impl Rates {
             return Ok(());
         }
         let Debts { bytes, requests } = *self.lock();
-        let (debt, max, what) = match bytes.wait(now) >= requests.wait(now) {
+        let (debt, max, what) = match bytes.wait(now, BURST) >= requests.wait(now, BURST) {
             true => (bytes, self.limit.bytes_per_second_max, "bytes"),
             false => (requests, self.limit.requests_per_second_max, "requests"),
         };
-        let wait = debt.wait(now);
+        let wait = debt.wait(now, BURST);
         if wait.is_zero() {
             return Ok(());
         }
@@ -100,6 +103,55 @@ pub fn enter(payers: &[&Rates], now: Instant, bytes: usize) -> Result<(), Refusa
 /// Charges what a request had beyond what was known of it.
 pub fn charge(payers: &[&Rates], now: Instant, bytes: usize) {
     payers.iter().for_each(|payer| payer.charge(now, 0, bytes as u64));
+}
+
+/// What is spent on refusing one stream's requests, as bytes a second: about a tenth of a core.
+const REFUSED_BYTES_PER_SECOND: u64 = 10 << 20;
+/// What each refused request counts for at least.
+const REFUSED_BYTES_MIN: u64 = 100 << 10;
+/// How long an answer is held back at most, and how many of one stream at a time.
+const HELD_MAX: Duration = Duration::from_secs(2);
+const HELD_ANSWERS_MAX: usize = 256;
+
+/// Holds back the answers to who is refused more than so much: to refuse a request takes reading it, and a client that
+/// sends nothing else, as fast as it hears of it, would have all that is there for the others.
+#[derive(Debug, Default)]
+pub struct Tarpit {
+    debt: Mutex<Debt>,
+    held: AtomicUsize,
+}
+
+/// An answer that is held back.
+#[derive(Debug)]
+pub struct Held<'a> {
+    tarpit: &'a Tarpit,
+    /// For how long.
+    pub wait: Duration,
+}
+
+impl Tarpit {
+    /// Charges a refused request of which so many bytes were read or unpacked; says for how long its answer is held.
+    pub fn hold(&self, now: Instant, bytes: usize) -> Option<Held<'_>> {
+        let wait = {
+            let mut debt = self.debt.lock().unwrap_or_else(PoisonError::into_inner);
+            debt.charge(now, REFUSED_BYTES_MIN + bytes as u64, REFUSED_BYTES_PER_SECOND);
+            // What nobody waits for is not owed.
+            debt.0 = debt.0.map(|paid| paid.min(now + REFUSED_BURST + HELD_MAX));
+            debt.wait(now, REFUSED_BURST)
+        };
+        if wait.is_zero() {
+            return None;
+        }
+        self.held.fetch_add(1, Ordering::Relaxed);
+        let held = Held { tarpit: self, wait };
+        (self.held.load(Ordering::Relaxed) <= HELD_ANSWERS_MAX).then_some(held)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.tarpit.held.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -148,5 +200,19 @@ mod tests {
                 prop_assert!(f64::from(requests) <= seconds * requests_max as f64 + 1.0 + 1e-6);
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_much_waits_for_it_and_not_for_ever() {
+        let (tarpit, now) = (Tarpit::default(), Instant::now());
+        let at_once = (0..1_000).take_while(|_| tarpit.hold(now, 0).is_none()).count();
+        assert_eq!(at_once, (REFUSED_BYTES_PER_SECOND / REFUSED_BYTES_MIN / 5) as usize, "a fifth of a second's worth");
+        let mut held: Vec<Held<'_>> = (0..1_000).filter_map(|_| tarpit.hold(now, 1 << 20)).collect();
+        assert_eq!(held.len(), HELD_ANSWERS_MAX);
+        assert!(held.is_sorted_by_key(|held| held.wait) && held.iter().all(|held| held.wait <= HELD_MAX));
+        held.clear();
+        let later = now + HELD_MAX + BURST;
+        assert!(tarpit.hold(later, 0).is_none(), "all is paid");
+        assert_eq!(tarpit.held.load(Ordering::Relaxed), 0);
     }
 }

@@ -1,51 +1,99 @@
-//! Whose bytes are worked on next at the doors. To read, to decompress and to parse a body takes a thread, before any queue
-//! has a say: a stream that keeps 128 connections busy would have every thread always. So this work is done in pieces, only
-//! as many at a time as there are places, and who waits for a place is served stream by stream in turn: whatever one
-//! stream sends, another's piece waits for one of its pieces at most. Nobody holds a place while he waits for his client.
+//! Whose request goes on next. To read, to decompress and to parse a body takes a thread, before any queue has a say, and
+//! each request under way costs its steps: a stream that keeps 128 connections busy would have every thread always. So
+//! there are only so many places at a time, and who waits for one is served stream by stream in turn. Alone a stream may
+//! have all; beside others that have sent lately no more than an allowance, so that there is a place for them at once.
+//!
+//! Two things are handed out so: threads for pieces of bodies (nobody holds one while he waits for his client), of which
+//! one is always left; and requests on their way through the queues to the journal, whose allowance falls by half
+//! whenever the machine does not keep up, and rises one by one while it does ([`Turns::adjust`]): what a flood gets is
+//! what the others leave, and it waits at the door. Fair queueing with shares of concurrency is what Kubernetes does before
+//! its API (KEP-1040); the rise and fall is TCP's.
 //!
 //! Bounded by the requests under way: each waits for one turn at a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use stream::background;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use crate::budget::QueueId;
+
+/// Who has sent within so long, or twice that, counts as one who sends.
+const LATELY: Duration = Duration::from_secs(1);
+
+/// So many of a stream wait for a place at a time if it is a flood.
+const FLOOD: usize = 16;
+/// Looks that must have found the machine in time before an allowance rises.
+const IN_TIME: u32 = 10;
 
 /// Places, and who waits for one.
 #[derive(Debug)]
 pub struct Turns {
+    places: usize,
+    floor: usize,
+    allowance: Mutex<Allowance>,
     state: Mutex<State>,
+}
+
+/// Places that one stream may have beside others.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    places: usize,
+    /// Looks since it changed that found the machine in time.
+    in_time: u32,
 }
 
 #[derive(Debug)]
 struct State {
     free: usize,
+    /// Places that a stream has now.
+    held: HashMap<QueueId, usize>,
     /// Streams with somebody waiting, in the order of their turns.
     ring: VecDeque<QueueId>,
     waiting: HashMap<QueueId, VecDeque<oneshot::Sender<Turn>>>,
+    lately: Lately,
+}
+
+/// How many streams have sent lately.
+#[derive(Debug)]
+struct Lately {
+    since: Instant,
+    now: HashSet<QueueId>,
+    before: usize,
 }
 
 /// A place; the next one's when dropped.
 #[derive(Debug)]
-pub struct Turn(Option<Arc<Turns>>);
+pub struct Turn {
+    of: Option<(Arc<Turns>, QueueId)>,
+    is_flood: bool,
+}
 
 impl Turns {
-    /// At most `places` pieces are worked on at a time.
-    pub fn new(places: usize) -> Arc<Self> {
-        let state = State { free: places.max(1), ring: VecDeque::new(), waiting: HashMap::new() };
-        Arc::new(Self { state: Mutex::new(state) })
+    /// At most `places` at a time; of one stream, while others send, an allowance that begins at `floor`.
+    pub fn new(places: usize, floor: usize) -> Arc<Self> {
+        let places = places.max(1);
+        let lately = Lately { since: Instant::now(), now: HashSet::new(), before: 0 };
+        let (held, ring, waiting) = (HashMap::new(), VecDeque::new(), HashMap::new());
+        let state = State { free: places, held, ring, waiting, lately };
+        let floor = floor.clamp(1, places);
+        let allowance = Mutex::new(Allowance { places: floor, in_time: 0 });
+        Arc::new(Self { places, floor, allowance, state: Mutex::new(state) })
     }
 
-    /// A place for a piece of work of `queue`'s, when its turn has come.
+    /// A place for `queue`, when its turn has come.
     pub async fn turn(self: &Arc<Self>, queue: QueueId) -> Turn {
         let waiting = {
-            let mut state = self.lock();
-            if state.free > 0 {
-                state.free -= 1;
-                return Turn(Some(Arc::clone(self)));
+            let mut state = lock(&self.state);
+            let others = state.lately.note(queue, Instant::now());
+            let most = self.most(others);
+            if state.takes(queue, most) {
+                return Turn { of: Some((Arc::clone(self), queue)), is_flood: false };
             }
             state.wait(queue)
         };
@@ -56,26 +104,75 @@ impl Turns {
         }
     }
 
-    fn pass_on(self: &Arc<Self>) {
-        let mut state = self.lock();
-        let mut turn = Turn(Some(Arc::clone(self)));
-        while let Some(next) = state.next() {
-            match next.send(turn) {
-                Ok(()) => return,
-                // It waits no longer.
-                Err(back) => turn = back,
-            }
-        }
-        turn.0 = None;
-        state.free += 1;
+    /// Places that one stream may have while so many send.
+    fn most(&self, sending: usize) -> usize {
+        if sending <= 1 { self.places } else { lock(&self.allowance).places }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Somebody has looked whether the machine is late: the allowance falls; or rises, after a while and only if anybody
+    /// waits for it: one that nobody has tried says nothing.
+    pub fn adjust(&self, is_late: bool) {
+        let is_wanted = !lock(&self.state).ring.is_empty();
+        let mut allowance = lock(&self.allowance);
+        *allowance = allowance.after(is_late, is_wanted, self.floor, self.places);
+    }
+
+    /// `queue` has given a place back: whoever is next may have it.
+    fn pass_on(self: &Arc<Self>, queue: QueueId) {
+        let mut state = lock(&self.state);
+        state.give_back(queue);
+        let most = self.most(state.lately.count());
+        while let Some((queue, next)) = state.next(most) {
+            let is_flood = state.waiting.get(&queue).is_some_and(|line| line.len() >= FLOOD) && most < self.places;
+            let turn = Turn { of: Some((Arc::clone(self), queue)), is_flood };
+            if let Err(mut unheard) = next.send(turn) {
+                // It waits no longer. Given back here, because the turn's own end would ask for the lock that is held.
+                unheard.of = None;
+                state.give_back(queue);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Allowance {
+    fn after(self, is_late: bool, is_wanted: bool, floor: usize, most: usize) -> Self {
+        match (is_late, self.in_time + 1) {
+            (true, _) => Self { places: (self.places / 2).max(floor), in_time: 0 },
+            (false, IN_TIME..) if is_wanted => Self { places: (self.places + 1).min(most), in_time: 0 },
+            (false, IN_TIME..) => Self { places: (self.places - self.places / 2).max(floor), in_time: 0 },
+            (false, in_time) => Self { in_time, ..self },
+        }
     }
 }
 
 impl State {
+    /// Gives `queue` a place if there is one for it.
+    fn takes(&mut self, queue: QueueId, most: usize) -> bool {
+        let held = self.held.entry(queue).or_default();
+        let takes = self.free > 0 && *held < most;
+        if takes {
+            *held += 1;
+            self.free -= 1;
+        } else if *held == 0 {
+            self.held.remove(&queue);
+        }
+        takes
+    }
+
+    fn give_back(&mut self, queue: QueueId) {
+        self.free += 1;
+        if let Some(held) = self.held.get_mut(&queue) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&queue);
+            }
+        }
+    }
+
     fn wait(&mut self, queue: QueueId) -> oneshot::Receiver<Turn> {
         let (sender, receiver) = oneshot::channel();
         let line = self.waiting.entry(queue).or_default();
@@ -86,23 +183,54 @@ impl State {
         receiver
     }
 
-    fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
-        let queue = self.ring.pop_front()?;
-        let line = self.waiting.get_mut(&queue)?;
-        let next = line.pop_front();
-        if line.is_empty() {
-            self.waiting.remove(&queue);
-        } else {
-            self.ring.push_back(queue);
+    /// Who has waited for longest among the streams whose turn it is, and now has a place.
+    fn next(&mut self, most: usize) -> Option<(QueueId, oneshot::Sender<Turn>)> {
+        for _ in 0..self.ring.len() {
+            let queue = self.ring.pop_front()?;
+            if !self.takes(queue, most) {
+                self.ring.push_back(queue);
+                continue;
+            }
+            let line = self.waiting.get_mut(&queue)?;
+            let next = line.pop_front()?;
+            if line.is_empty() {
+                self.waiting.remove(&queue);
+            } else {
+                self.ring.push_back(queue);
+            }
+            return Some((queue, next));
         }
-        next
+        None
+    }
+}
+
+impl Lately {
+    /// `queue` sends; answers how many do.
+    fn note(&mut self, queue: QueueId, now: Instant) -> usize {
+        if now - self.since >= LATELY {
+            self.before = if now - self.since < 2 * LATELY { self.now.len() } else { 0 };
+            self.now.clear();
+            self.since = now;
+        }
+        self.now.insert(queue);
+        self.count()
+    }
+
+    fn count(&self) -> usize {
+        self.before.max(self.now.len())
     }
 }
 
 impl Turn {
-    /// Does a long piece of work in this place, on a thread that may take its time.
+    /// Whether it is one of a flood's beside other streams: work that may take its time, so that theirs does not.
+    pub fn is_flood(&self) -> bool {
+        self.is_flood
+    }
+
+    /// Does a long piece of work in this place, on a thread that gives way to the others.
     pub async fn work<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let worked = spawn_blocking(move || {
+            background::give_way();
             let done = work();
             drop(self);
             done
@@ -120,8 +248,8 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(turns) = self.0.take() {
-            turns.pass_on();
+        if let Some((turns, queue)) = self.of.take() {
+            turns.pass_on(queue);
         }
     }
 }
@@ -133,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flood_lets_another_stream_in_after_one_piece() {
-        let turns = Turns::new(1);
+        let turns = Turns::new(1, 1);
         let held = turns.turn(0).await;
         let order = Arc::new(Mutex::new(Vec::new()));
         let wait = |queue| {
@@ -156,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn there_are_as_many_places_as_were_said_and_none_is_lost() {
-        let (turns, working, most) = (Turns::new(2), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (turns, working, most) = (Turns::new(2, 2), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let piece = |queue| {
             let (turns, working, most) = (Arc::clone(&turns), Arc::clone(&working), Arc::clone(&most));
             async move {
@@ -176,6 +304,55 @@ mod tests {
         }
         pieces.join_all().await;
         assert!(most.load(Ordering::SeqCst) <= 2);
-        assert_eq!(turns.lock().free, 2);
+        assert_eq!(lock(&turns.state).free, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beside_others_a_stream_has_its_part_at_most_and_alone_all() {
+        let turns = Turns::new(8, 3);
+        let at_once = async |queue| tokio::time::timeout(Duration::ZERO, turns.turn(queue)).await.ok();
+        let fill = async |queue| {
+            let mut held = Vec::new();
+            while let Some(turn) = at_once(queue).await {
+                held.push(turn);
+            }
+            held
+        };
+        let mut noisy = fill(0).await;
+        assert_eq!(noisy.len(), 8, "nobody else sends");
+        assert!(at_once(1).await.is_none());
+        let quiet = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move { turns.turn(1).await }
+        });
+        tokio::task::yield_now().await;
+        noisy.pop();
+        let quiet = quiet.await.unwrap();
+        drop(noisy);
+        let noisy = fill(0).await;
+        assert_eq!(noisy.len(), 3, "the floor");
+        drop(noisy);
+        let noisy = fill(0).await;
+        let more = (0..=FLOOD).map(|_| {
+            let turns = Arc::clone(&turns);
+            tokio::spawn(async move { turns.turn(0).await.is_flood() })
+        });
+        let more: Vec<_> = more.collect();
+        tokio::task::yield_now().await;
+        (0..3 * IN_TIME).for_each(|_| turns.adjust(false));
+        drop(noisy);
+        let mut floods = 0;
+        for one in more {
+            floods += usize::from(one.await.unwrap());
+        }
+        assert_eq!(floods, 1, "the last ones are no flood any more");
+        assert_eq!(fill(0).await.len(), 6, "more was wanted, and the machine keeps up");
+        turns.adjust(true);
+        assert_eq!(fill(0).await.len(), 3, "and does not");
+        drop(quiet);
+        tokio::time::advance(2 * LATELY).await;
+        assert_eq!(fill(0).await.len(), 8, "the others have fallen silent");
+        let state = lock(&turns.state);
+        assert!(state.free == 8 && state.held.is_empty(), "{state:?}");
     }
 }

@@ -7,8 +7,8 @@ use agent::collect::Collector;
 use agent::collect::identity::Reader;
 use agent::facts::{Collector as Stated, Outbox};
 use agent::position::{ENTRIES_MAX, Positions, Store};
-use agent::send::Sender;
 use agent::send::connect::{Connect, ConnectError};
+use agent::send::{Known, Sender};
 use agent::supervise::hold::HeldBySupervisor;
 use agent::work::lane::{Event, Lane, Next, Parts, SETTLE};
 use agent::{Pace, WorkError};
@@ -31,14 +31,14 @@ impl AgentHost {
         let (batches, queue) = mpsc::channel(2 * ENTRIES_MAX);
         let Some(config) = self.join(life, &event) else { return Ok(()) };
         let parts = self.parts(life, config)?;
-        let is_ordered = {
+        let known = {
             let (host, id) = (Arc::clone(self), life.0.clone());
-            move || host.config().streams.get(&id).is_some_and(|own| own.spec.order.is_one_at_a_time())
+            move || Known::of(host.config().streams.get(&id))
         };
         let gateway = Balancer { host: Arc::clone(self) };
         let verdict = move |verdict| drop(event.send(Event::Verdict(verdict)));
         let (unknown_for_max, dice) = (parts.pace.unknown_stream, self.world.fork());
-        let sender = Sender::new(life.0.clone(), gateway, queue, unknown_for_max, Box::new(is_ordered), dice, verdict);
+        let sender = Sender::new(life.0.clone(), gateway, queue, unknown_for_max, Box::new(known), dice, verdict);
         // Ends with this run.
         let mut tasks = JoinSet::new();
         tasks.spawn(sender.run());

@@ -10,6 +10,7 @@ pub mod flight;
 use std::time::{Duration, Instant};
 
 use rand::rngs::ChaCha8Rng;
+use stream::config::StreamConfig;
 use stream::retry::Backoff;
 use stream::wire::v1::send_reply::Outcome;
 use stream::wire::v1::{SendReply, SendRequest};
@@ -34,9 +35,26 @@ pub struct Sender<F, C> {
     batches: mpsc::Receiver<(u64, Batch)>,
     verdict: F,
     flight: Flight,
-    /// Whether the stream's records must stay in order, as its configuration says now.
-    is_ordered: Box<dyn Fn() -> bool + Send>,
+    known: Box<dyn Fn() -> Known + Send>,
     dice: ChaCha8Rng,
+}
+
+/// What is known of the stream's configuration now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Its version: a gateway that knows an older one must not refuse for good what this one allows.
+    pub version: u64,
+    /// Whether the stream's records must stay in order.
+    pub is_ordered: bool,
+}
+
+impl Known {
+    /// Of `config`; of a stream that is not in the configuration, nothing.
+    pub fn of(config: Option<&StreamConfig>) -> Self {
+        let known =
+            |config: &StreamConfig| Self { version: config.version, is_ordered: config.spec.order.is_one_at_a_time() };
+        config.map(known).unwrap_or_default()
+    }
 }
 
 /// Why the exchange over one connection ended.
@@ -56,11 +74,11 @@ impl<F: Fn(Verdict) + Send, C: Connect> Sender<F, C> {
         gateway: C,
         batches: mpsc::Receiver<(u64, Batch)>,
         unknown_for_max: Duration,
-        is_ordered: Box<dyn Fn() -> bool + Send>,
+        known: Box<dyn Fn() -> Known + Send>,
         dice: ChaCha8Rng,
         verdict: F,
     ) -> Self {
-        Self { stream, gateway, batches, verdict, flight: Flight::new(unknown_for_max), is_ordered, dice }
+        Self { stream, gateway, batches, verdict, flight: Flight::new(unknown_for_max), known, dice }
     }
 
     /// Runs until nobody hands in batches any more.
@@ -107,8 +125,9 @@ impl<F: Fn(Verdict) + Send, C: Connect> Sender<F, C> {
         let mut answers = 0_u64;
         loop {
             let now = now();
-            self.flight.set_ordered((self.is_ordered)());
-            self.send_waiting(requests, now);
+            let known = (self.known)();
+            self.flight.set_ordered(known.is_ordered);
+            self.send_waiting(requests, known.version, now);
             let may_send = self.flight.may_send(now);
             let pause = self.flight.paused_until().filter(|until| *until > now);
             let deadline = self.flight.waits_since().map(|since| since + ANSWER);
@@ -141,10 +160,10 @@ impl<F: Fn(Verdict) + Send, C: Connect> Sender<F, C> {
         }
     }
 
-    fn send_waiting(&mut self, requests: &mpsc::Sender<SendRequest>, now: Instant) {
+    fn send_waiting(&mut self, requests: &mpsc::Sender<SendRequest>, config_version: u64, now: Instant) {
         while let Ok(room) = requests.try_reserve() {
             let Some((id, batch)) = self.flight.send(now) else { return };
-            room.send(SendRequest { id, batch: Some(batch.to_wire()) });
+            room.send(SendRequest { id, batch: Some(batch.to_wire()), config_version });
             crash::point("agent.batch.sent");
         }
     }

@@ -99,6 +99,17 @@ impl Unpacker {
         }
     }
 
+    /// Bytes that went in and that came out so far.
+    pub fn worked_bytes(&mut self) -> usize {
+        self.encoded_bytes + self.sink().bytes.len()
+    }
+
+    /// [`Unpacker::feed`], to be done elsewhere.
+    pub fn fed(mut self, piece: &[u8]) -> (Self, Result<(), Refusal>) {
+        let fed = self.feed(piece);
+        (self, fed)
+    }
+
     /// Takes the next bytes of the body.
     pub fn feed(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
         if chunk.is_empty() {

@@ -15,7 +15,7 @@ use stream::wire::v1::gateway_server::{Gateway, GatewayServer};
 use stream::wire::v1::{Ack, SendReply, SendRequest, send_reply};
 use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, wire};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -27,7 +27,7 @@ use crate::accept::stopped;
 use crate::access::{Caller, Shown, bearer};
 use crate::admit;
 use crate::directory::StreamHandle;
-use crate::dispatch::{Handle, Load, closing};
+use crate::dispatch::{Handle, Load, Submitted};
 use crate::metrics;
 use crate::queue::Outcome;
 use crate::rate;
@@ -123,7 +123,7 @@ impl Call {
                 () = replies.closed() => return,
                 request = requests.next() => request,
             };
-            let SendRequest { id, batch } = match request {
+            let SendRequest { id, batch, config_version } = match request {
                 Some(Ok(request)) => request,
                 None => return,
                 Some(Err(status)) => {
@@ -142,9 +142,13 @@ impl Call {
             let (call, replies) = (self.clone(), replies.clone());
             tokio::spawn(async move {
                 let outcome = match submitted {
-                    Ok(outcome) => outcome.await.unwrap_or_else(|_| Err(closing())),
+                    Ok(submitted) => submitted.outcome().await,
                     Err(refusal) => Err(refusal),
                 };
+                let outcome = outcome.map_err(|refusal| match &stream {
+                    Some(stream) => admit::unless_outdated(refusal, &stream.config, config_version),
+                    None => refusal,
+                });
                 let _caller_gone = replies.send(Ok(call.reply(id, stream.as_deref(), outcome))).await;
                 drop(place);
             });
@@ -160,7 +164,7 @@ impl Call {
         &self,
         caller: &Caller,
         batch: Option<wire::v1::Batch>,
-    ) -> (Option<Arc<StreamHandle>>, Result<oneshot::Receiver<Outcome>, Refusal>) {
+    ) -> (Option<Arc<StreamHandle>>, Result<Submitted, Refusal>) {
         let Some(batch) = batch else {
             let message = "there is no batch in the request";
             return (None, Err(Refusal::new(RefusalReason::Malformed, "request", message)));
@@ -181,12 +185,7 @@ impl Call {
         (Some(stream), submitted)
     }
 
-    async fn submit(
-        &self,
-        caller: &Caller,
-        stream: &StreamHandle,
-        batch: Batch,
-    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+    async fn submit(&self, caller: &Caller, stream: &StreamHandle, batch: Batch) -> Result<Submitted, Refusal> {
         admit::check_batch(&stream.config, &batch)?;
         let records = batch.len();
         let permit = self.handle.budget.reserve(stream.queue, admit::cost(batch.body_bytes(), records))?;

@@ -27,7 +27,7 @@ use stream::BatchBuilder;
 use stream::clock::Clock;
 use stream::limits::BATCH_BYTES_MAX;
 use stream::wire::{Refusal, RefusalReason};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::accept::answer::Refused;
 use crate::accept::connection::Connection;
@@ -41,11 +41,11 @@ use crate::access::{Caller, Shown, bearer};
 use crate::admit::{self, Gatherer};
 use crate::budget::{Permit, QueueId};
 use crate::directory::StreamHandle;
-use crate::dispatch::{Handle, Load, closing};
+use crate::dispatch::{Handle, Load};
 use crate::key::{self, Key};
 use crate::metrics;
 use crate::queue::Stored;
-use crate::rate;
+use crate::rate::{self, Tarpit};
 use crate::turns::{Turn, Turns};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -69,6 +69,8 @@ pub struct Door {
     pub body_within: Duration,
     /// Whose bytes are worked on next.
     pub turns: Arc<Turns>,
+    /// Where the answers to those wait that are refused before their stream is known.
+    pub tarpit: Arc<Tarpit>,
 }
 
 /// The door's paths.
@@ -168,27 +170,42 @@ struct Admitted {
 
 impl Door {
     async fn take<P: Protocol>(&self, asked: &Asked<'_>, mut body: Body) -> Result<Stored, Refused> {
+        let mut worked_bytes = 0;
         let (stream, taken) = match self.admit::<P>(asked) {
             Ok(admitted) => {
-                let taken = self.take_for::<P>(&admitted, asked, &mut body).await;
+                let taken = self.take_for::<P>(&admitted, asked, &mut body, &mut worked_bytes).await;
                 (Some(admitted.stream), taken)
             }
             Err(refusal) => (None, Err(refusal)),
         };
         if let Err(refused) = &taken {
-            if let (Some(stream), Refused::Batch(refusal)) = (&stream, refused) {
-                stream.refused(refusal, self.clock.now_ms());
-            }
-            let expects_permission = asked.headers.contains_key(header::EXPECT);
-            if *refused != Refused::TooSlow && !expects_permission {
-                let (queue, bytes_max) = match &stream {
-                    Some(stream) => (stream.queue, DRAIN_BYTES_MAX),
-                    None => (NOBODYS, DRAIN_BYTES_MAX_FOREIGN),
-                };
-                self.drain(queue, body, bytes_max).await;
-            }
+            self.refuse(stream.as_deref(), asked, refused, body, worked_bytes).await;
         }
         taken
+    }
+
+    /// Notes a refusal after so many bytes of work, hears its sender out, and holds the answer back from who is refused
+    /// too much.
+    async fn refuse(
+        &self,
+        stream: Option<&StreamHandle>,
+        asked: &Asked<'_>,
+        refused: &Refused,
+        body: Body,
+        worked_bytes: usize,
+    ) {
+        if let (Some(stream), Refused::Batch(refusal)) = (stream, refused) {
+            stream.refused(refusal, self.clock.now_ms());
+        }
+        let (queue, bytes_max, tarpit) = match stream {
+            Some(stream) => (stream.queue, DRAIN_BYTES_MAX, &stream.tarpit),
+            None => (NOBODYS, DRAIN_BYTES_MAX_FOREIGN, &self.tarpit),
+        };
+        let is_sending = *refused != Refused::TooSlow && !asked.headers.contains_key(header::EXPECT);
+        let drained_bytes = if is_sending { self.drain(queue, body, bytes_max).await } else { 0 };
+        if let Some(held) = tarpit.hold(Instant::now(), worked_bytes + drained_bytes) {
+            sleep(held.wait).await;
+        }
     }
 
     /// Looks at who sends, before anything of the body is read.
@@ -207,6 +224,7 @@ impl Door {
         admitted: &Admitted,
         asked: &Asked<'_>,
         body: &mut Body,
+        worked_bytes: &mut usize,
     ) -> Result<Stored, Refused> {
         let (stream, headers) = (&admitted.stream, asked.headers);
         let key = self.key(headers)?;
@@ -216,11 +234,11 @@ impl Door {
         let stated_bytes = permit.bytes();
         rate::enter(&payers, Instant::now(), stated_bytes)?;
         let unpacker = Unpacker::new(encoding, permit)?;
-        let read = timeout(self.body_within, self.read(stream.queue, body, unpacker));
+        let read = timeout(self.body_within, self.read(stream.queue, body, unpacker, worked_bytes));
         let (body, permit, turn) = read.await.map_err(|_| Refused::TooSlow)??;
         rate::charge(&payers, Instant::now(), body.len().saturating_sub(stated_bytes));
         let asked_for = AskedFor { now_ms: self.clock.now_ms(), is_keyed: key.is_some() };
-        let gathered = if body.len() <= P::AT_ONCE_BYTES_MAX {
+        let gathered = if body.len() <= P::AT_ONCE_BYTES_MAX && !turn.is_flood() {
             let _turn = turn;
             gather::<P>(stream, headers, body, permit, asked_for)
         } else {
@@ -235,8 +253,7 @@ impl Door {
             None => Load::Gathered(gathered),
             Some((key, birth_minutes)) => Load::Keyed { key, birth_minutes, body_hash, gathered },
         };
-        let outcome = self.handle.submit(stream.queue, load, records, permit).await;
-        Ok(outcome.await.unwrap_or_else(|_| Err(closing()))?)
+        Ok(self.handle.submit(stream.queue, load, records, permit).await.outcome().await?)
     }
 
     /// Reads a body, piece by piece, each in its stream's turn; the last turn is the caller's.
@@ -245,6 +262,7 @@ impl Door {
         queue: QueueId,
         body: &mut Body,
         mut unpacker: Unpacker,
+        worked_bytes: &mut usize,
     ) -> Result<(Bytes, Permit, Turn), Refusal> {
         loop {
             let (frame, mut turn) = self.next(queue, body).await;
@@ -254,13 +272,23 @@ impl Door {
             };
             let broken =
                 |error| Refusal::new(RefusalReason::Malformed, "request", format!("the body broke off: {error}"));
-            let chunk = frame.map_err(broken)?;
-            let mut pieces = chunk.chunks(unpacker.piece_bytes_max());
-            pieces.next().map_or(Ok(()), |piece| unpacker.feed(piece))?;
-            for piece in pieces {
-                drop(turn);
+            let mut chunk = frame.map_err(broken)?;
+            loop {
+                let piece = chunk.split_to(chunk.len().min(unpacker.piece_bytes_max()));
+                let fed;
+                (unpacker, fed) = if turn.is_flood() {
+                    turn.work(move || unpacker.fed(&piece)).await
+                } else {
+                    let done = unpacker.fed(&piece);
+                    drop(turn);
+                    done
+                };
+                *worked_bytes = unpacker.worked_bytes();
+                fed?;
+                if chunk.is_empty() {
+                    break;
+                }
                 turn = self.turns.turn(queue).await;
-                unpacker.feed(piece)?;
             }
         }
     }
@@ -280,10 +308,10 @@ impl Door {
         (frame.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default())), turn)
     }
 
-    /// Reads on, and forgets, as far as that is cheap.
-    async fn drain(&self, queue: QueueId, mut body: Body, bytes_max: usize) {
+    /// Reads on, and forgets, as far as that is cheap; answers how much.
+    async fn drain(&self, queue: QueueId, mut body: Body, bytes_max: usize) -> usize {
+        let mut bytes = 0;
         let forget = async {
-            let mut bytes = 0;
             while let (Some(Ok(chunk)), _turn) = self.next(queue, &mut body).await {
                 bytes += chunk.len();
                 if bytes > bytes_max {
@@ -292,6 +320,7 @@ impl Door {
             }
         };
         let _enough = timeout(DRAIN_WITHIN, forget).await;
+        bytes
     }
 
     /// The request's key and its birth, if it has one.

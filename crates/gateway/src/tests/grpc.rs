@@ -34,7 +34,7 @@ async fn call(gateway: &Gateway) -> (mpsc::Sender<SendRequest>, Replies) {
 }
 
 pub fn request(id: u64, batch: &Batch) -> SendRequest {
-    SendRequest { id, batch: Some(batch.to_wire()) }
+    SendRequest { id, batch: Some(batch.to_wire()), config_version: 0 }
 }
 
 #[tokio::test]
@@ -70,10 +70,12 @@ async fn batches_that_are_none_are_refused_each_for_its_reason() {
     let cases = [
         (request(0, &batch("nobody", 7, 0, &[b"x"])), "unknown_stream"),
         (request(1, &batch("a", 8, 0, &[b"x"])), "unknown_stream"),
-        (SendRequest { id: 2, batch: None }, "malformed"),
+        (SendRequest { id: 2, batch: None, config_version: 0 }, "malformed"),
         (torn, "malformed"),
         (request(4, &batch("a", 7, 0, &many)), "too_large"),
         (request(5, &batch("a", 7, 0, &[&half, &half])), "too_large"),
+        // Its sender knows a newer version of the stream, in which this may be allowed.
+        (SendRequest { config_version: 2, ..request(6, &batch("a", 7, 0, &[&half, &half])) }, "unavailable"),
     ];
     for (request, reason) in cases {
         let id = request.id;
@@ -84,7 +86,7 @@ async fn batches_that_are_none_are_refused_each_for_its_reason() {
             other => panic!("{reason}: {other:?}"),
         }
     }
-    sender.send(request(6, &batch("a", 7, 0, &[b"good"]))).await.unwrap();
+    sender.send(request(7, &batch("a", 7, 0, &[b"good"]))).await.unwrap();
     assert!(matches!(replies.message().await.unwrap().unwrap().outcome, Some(Outcome::Ack(_))));
     assert_eq!(gateway.journal.bodies("a"), ["good"]);
     gateway.stop().await;
