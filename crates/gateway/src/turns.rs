@@ -25,7 +25,6 @@ use crate::budget::QueueId;
 
 /// Who has sent within so long, or twice that, counts as one who sends.
 const LATELY: Duration = Duration::from_secs(1);
-
 /// So many of a stream wait for a place at a time if it is a flood.
 const FLOOD: usize = 16;
 /// Looks that must have found the machine in time before an allowance rises.
@@ -36,7 +35,6 @@ const IN_TIME: u32 = 10;
 pub struct Turns {
     places: usize,
     floor: usize,
-    allowance: Mutex<Allowance>,
     state: Mutex<State>,
 }
 
@@ -57,6 +55,7 @@ struct State {
     ring: VecDeque<QueueId>,
     waiting: HashMap<QueueId, VecDeque<oneshot::Sender<Turn>>>,
     lately: Lately,
+    allowance: Allowance,
 }
 
 /// How many streams have sent lately.
@@ -80,19 +79,20 @@ impl Turns {
         let places = places.max(1);
         let lately = Lately { since: Instant::now(), now: HashSet::new(), before: 0 };
         let (held, ring, waiting) = (HashMap::new(), VecDeque::new(), HashMap::new());
-        let state = State { free: places, held, ring, waiting, lately };
         let floor = floor.clamp(1, places);
-        let allowance = Mutex::new(Allowance { places: floor, in_time: 0 });
-        Arc::new(Self { places, floor, allowance, state: Mutex::new(state) })
+        let allowance = Allowance { places: floor, in_time: 0 };
+        let state = State { free: places, held, ring, waiting, lately, allowance };
+        Arc::new(Self { places, floor, state: Mutex::new(state) })
     }
 
     /// A place for `queue`, when its turn has come.
     pub async fn turn(self: &Arc<Self>, queue: QueueId) -> Turn {
         let waiting = {
             let mut state = lock(&self.state);
-            let others = state.lately.note(queue, Instant::now());
-            let most = self.most(others);
-            if state.takes(queue, most) {
+            state.lately.note(queue, Instant::now());
+            let most = self.most(&state);
+            // Nobody comes before those of his own stream who wait already.
+            if !state.waiting.contains_key(&queue) && state.takes(queue, most) {
                 return Turn { of: Some((Arc::clone(self), queue)), is_flood: false };
             }
             state.wait(queue)
@@ -104,24 +104,23 @@ impl Turns {
         }
     }
 
-    /// Places that one stream may have while so many send.
-    fn most(&self, sending: usize) -> usize {
-        if sending <= 1 { self.places } else { lock(&self.allowance).places }
+    /// Places that one stream may have now.
+    fn most(&self, state: &State) -> usize {
+        if state.lately.count() <= 1 { self.places } else { state.allowance.places }
     }
 
     /// Somebody has looked whether the machine is late: the allowance falls; or rises, after a while and only if anybody
     /// waits for it: one that nobody has tried says nothing.
-    pub fn adjust(&self, is_late: bool) {
-        let is_wanted = !lock(&self.state).ring.is_empty();
-        let mut allowance = lock(&self.allowance);
-        *allowance = allowance.after(is_late, is_wanted, self.floor, self.places);
+    pub fn adjust(self: &Arc<Self>, is_late: bool) {
+        let mut state = lock(&self.state);
+        let is_wanted = !state.ring.is_empty();
+        state.allowance = state.allowance.after(is_late, is_wanted, self.floor, self.places);
+        self.pass_on(&mut state);
     }
 
-    /// `queue` has given a place back: whoever is next may have it.
-    fn pass_on(self: &Arc<Self>, queue: QueueId) {
-        let mut state = lock(&self.state);
-        state.give_back(queue);
-        let most = self.most(state.lately.count());
+    /// Gives free places to whoever is next.
+    fn pass_on(self: &Arc<Self>, state: &mut State) {
+        let most = self.most(state);
         while let Some((queue, next)) = state.next(most) {
             let is_flood = state.waiting.get(&queue).is_some_and(|line| line.len() >= FLOOD) && most < self.places;
             let turn = Turn { of: Some((Arc::clone(self), queue)), is_flood };
@@ -205,17 +204,17 @@ impl State {
 }
 
 impl Lately {
-    /// `queue` sends; answers how many do.
-    fn note(&mut self, queue: QueueId, now: Instant) -> usize {
+    /// `queue` sends.
+    fn note(&mut self, queue: QueueId, now: Instant) {
         if now - self.since >= LATELY {
             self.before = if now - self.since < 2 * LATELY { self.now.len() } else { 0 };
             self.now.clear();
             self.since = now;
         }
         self.now.insert(queue);
-        self.count()
     }
 
+    /// How many send.
     fn count(&self) -> usize {
         self.before.max(self.now.len())
     }
@@ -249,7 +248,9 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some((turns, queue)) = self.of.take() {
-            turns.pass_on(queue);
+            let mut state = lock(&turns.state);
+            state.give_back(queue);
+            turns.pass_on(&mut state);
         }
     }
 }
