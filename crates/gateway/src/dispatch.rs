@@ -20,7 +20,7 @@ use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, BatchBuilder, Kind, StreamId, crash};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
 use crate::access::{Access, Caller, Shown};
@@ -76,6 +76,8 @@ struct Message {
     load: Load,
     records: usize,
     permit: Permit,
+    place: Option<Turn>,
+    deadline: Instant,
     sender: oneshot::Sender<Outcome>,
 }
 
@@ -89,20 +91,6 @@ pub struct Handle {
     pub budget: Arc<Budget>,
     under_way: Arc<Turns>,
     batch_deadline: Duration,
-}
-
-/// What was handed over, and its place among the requests under way.
-#[derive(Debug)]
-pub struct Submitted {
-    outcome: oneshot::Receiver<Outcome>,
-    _place: Option<Turn>,
-}
-
-impl Submitted {
-    /// How it ends.
-    pub async fn outcome(self) -> Outcome {
-        self.outcome.await.unwrap_or_else(|_| Err(closing()))
-    }
 }
 
 impl Handle {
@@ -123,19 +111,31 @@ impl Handle {
         self.directory.clone()
     }
 
-    /// Hands over what was admitted, when its stream's turn has come. The outcome follows, at the latest after the batch
-    /// deadline.
-    pub async fn submit(&self, queue: QueueId, load: Load, records: usize, permit: Permit) -> Submitted {
+    /// Hands over what was admitted. The outcome follows, at the latest after the batch deadline. What a client sent by
+    /// itself waits for its stream's turn first; an agent's batches are bounded by its call.
+    pub async fn submit(
+        &self,
+        queue: QueueId,
+        load: Load,
+        records: usize,
+        permit: Permit,
+    ) -> oneshot::Receiver<Outcome> {
         let (sender, outcome) = oneshot::channel();
-        let Ok(place) = timeout(self.batch_deadline, self.under_way.turn(queue)).await else {
-            tell(sender, Err(crowded()));
-            return Submitted { outcome, _place: None };
+        let deadline = Instant::now() + self.batch_deadline;
+        let place = match load {
+            Load::Batch(_) => None,
+            Load::Gathered(_) | Load::Keyed { .. } => match timeout_at(deadline, self.under_way.turn(queue)).await {
+                Ok(place) => Some(place),
+                Err(_) => {
+                    tell(sender, Err(crowded()));
+                    return outcome;
+                }
+            },
         };
-        let submitted = Submitted { outcome, _place: Some(place) };
-        if let Err(refused) = self.inbox.send(Message { queue, load, records, permit, sender }).await {
+        if let Err(refused) = self.inbox.send(Message { queue, load, records, permit, place, deadline, sender }).await {
             tell(refused.0.sender, Err(closing()));
         }
-        submitted
+        outcome
     }
 }
 
@@ -261,7 +261,7 @@ impl<P: Produce> Dispatcher<P> {
 
     /// Queues what a door has admitted.
     fn accept(&mut self, message: Message) {
-        let Message { queue, load, records, permit, sender } = message;
+        let Message { queue, load, records, permit, place, deadline, sender } = message;
         let Some(lane) = self.lanes.get_mut(&queue).filter(|lane| !lane.closing) else {
             tell(sender, Err(admit::deleted_stream("queue")));
             return;
@@ -287,8 +287,8 @@ impl<P: Produce> Dispatcher<P> {
                 (Cargo::Batch(Arc::new(batch)), bytes, Answer::Key { key, source, length })
             }
         };
-        let rider = Rider { records: records as u64, permit, answer };
-        lane.queue.push(cargo, rider, admit::cost(body_bytes, records), Instant::now() + self.batch_deadline);
+        let rider = Rider { records: records as u64, permit, _place: place, answer };
+        lane.queue.push(cargo, rider, admit::cost(body_bytes, records), deadline);
         crash::point("gateway.batch.queued");
         self.wake(queue);
     }

@@ -17,6 +17,7 @@ use crate::budget::Permit;
 use crate::key::Key;
 use crate::pack;
 use crate::produce::Appended;
+use crate::turns::Turn;
 
 /// What a sender hears when its batch is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,8 @@ pub struct Rider {
     pub records: u64,
     /// Its bytes in the budget, given back with the rider.
     pub permit: Permit,
+    /// Its place among the requests under way, given back with the rider, whether its client still listens or not.
+    pub _place: Option<Turn>,
     /// Who is told.
     pub answer: Answer,
 }
@@ -184,7 +187,7 @@ mod tests {
         let budget = Budget::new(1 << 20, 1 << 20);
         budget.open(1, "q".into(), 1 << 20);
         let answer = Answer::Sender(oneshot::channel().0);
-        let rider = Rider { records: 1, permit: budget.reserve(1, body.len()).unwrap(), answer };
+        let rider = Rider { records: 1, permit: budget.reserve(1, body.len()).unwrap(), _place: None, answer };
         let mut part = BatchBuilder::new(0);
         part.push(Kind::Event, body.len() as u64, None, body.as_bytes());
         queue.push(Cargo::Parts(vec![part]), rider, body.len(), deadline);

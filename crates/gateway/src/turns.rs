@@ -49,6 +49,8 @@ struct Allowance {
 #[derive(Debug)]
 struct State {
     free: usize,
+    /// Whether anybody has had to wait since the allowance was looked at for a change.
+    is_wanted: bool,
     /// Places that a stream has now.
     held: HashMap<QueueId, usize>,
     /// Streams with somebody waiting, in the order of their turns.
@@ -81,7 +83,7 @@ impl Turns {
         let (held, ring, waiting) = (HashMap::new(), VecDeque::new(), HashMap::new());
         let floor = floor.clamp(1, places);
         let allowance = Allowance { places: floor, in_time: 0 };
-        let state = State { free: places, held, ring, waiting, lately, allowance };
+        let state = State { free: places, is_wanted: false, held, ring, waiting, lately, allowance };
         Arc::new(Self { places, floor, state: Mutex::new(state) })
     }
 
@@ -109,12 +111,13 @@ impl Turns {
         if state.lately.count() <= 1 { self.places } else { state.allowance.places }
     }
 
-    /// Somebody has looked whether the machine is late: the allowance falls; or rises, after a while and only if anybody
-    /// waits for it: one that nobody has tried says nothing.
+    /// Somebody has looked whether the machine is late: the allowance falls by half. After a while in time it rises by one,
+    /// or falls by one if nobody has had to wait meanwhile: one that nobody has tried says nothing.
     pub fn adjust(self: &Arc<Self>, is_late: bool) {
         let mut state = lock(&self.state);
-        let is_wanted = !state.ring.is_empty();
+        let is_wanted = state.is_wanted || !state.ring.is_empty();
         state.allowance = state.allowance.after(is_late, is_wanted, self.floor, self.places);
+        state.is_wanted = is_wanted && state.allowance.in_time > 0;
         self.pass_on(&mut state);
     }
 
@@ -142,7 +145,7 @@ impl Allowance {
         match (is_late, self.in_time + 1) {
             (true, _) => Self { places: (self.places / 2).max(floor), in_time: 0 },
             (false, IN_TIME..) if is_wanted => Self { places: (self.places + 1).min(most), in_time: 0 },
-            (false, IN_TIME..) => Self { places: (self.places - self.places / 2).max(floor), in_time: 0 },
+            (false, IN_TIME..) => Self { places: (self.places - 1).max(floor), in_time: 0 },
             (false, in_time) => Self { in_time, ..self },
         }
     }
@@ -174,7 +177,12 @@ impl State {
 
     fn wait(&mut self, queue: QueueId) -> oneshot::Receiver<Turn> {
         let (sender, receiver) = oneshot::channel();
+        self.is_wanted = true;
         let line = self.waiting.entry(queue).or_default();
+        // Those that wait no longer go now and then.
+        if line.len() >= FLOOD && line.len().is_power_of_two() {
+            line.retain(|waiting| !waiting.is_closed());
+        }
         if line.is_empty() {
             self.ring.push_back(queue);
         }
@@ -184,6 +192,9 @@ impl State {
 
     /// Who has waited for longest among the streams whose turn it is, and now has a place.
     fn next(&mut self, most: usize) -> Option<(QueueId, oneshot::Sender<Turn>)> {
+        if self.free == 0 {
+            return None;
+        }
         for _ in 0..self.ring.len() {
             let queue = self.ring.pop_front()?;
             if !self.takes(queue, most) {
@@ -226,14 +237,15 @@ impl Turn {
         self.is_flood
     }
 
-    /// Does a long piece of work in this place, on a thread that gives way to the others.
+    /// Does a long piece of work in this place, on another thread: a flood's on one that gives way to the others.
     pub async fn work<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let worked = spawn_blocking(move || {
-            background::give_way();
+        let is_flood = self.is_flood;
+        let work = move || {
             let done = work();
             drop(self);
             done
-        });
+        };
+        let worked = if is_flood { background::run(work) } else { spawn_blocking(work) };
         match worked.await {
             Ok(done) => done,
             Err(broken) => match broken.try_into_panic() {

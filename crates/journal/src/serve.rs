@@ -68,10 +68,7 @@ pub async fn serve(
     log.configure(topics_of(&config.borrow()));
     let (stop, stopping) = watch::channel(false);
     let mut writer = thread(&log, EmbeddedLog::write_until_stopped);
-    let mut keeper = thread(&log, |log| {
-        stream::background::give_way();
-        log.keep_until_stopped();
-    });
+    let mut keeper = thread(&log, EmbeddedLog::keep_until_stopped);
     let follow = tokio::spawn(follow(Arc::clone(&log), config));
     let mut ended = stopping.clone();
     let server = Server::builder()

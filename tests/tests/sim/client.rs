@@ -119,7 +119,7 @@ impl Client {
                 }
             };
             let life = (self.stream.clone(), stream.config.incarnation);
-            Ok::<_, Refusal>((life, handle.submit(stream.queue, load, count, permit).await.outcome()))
+            Ok::<_, Refusal>((life, handle.submit(stream.queue, load, count, permit).await))
         };
         let (life, outcome) = match submit.await {
             Ok(submitted) => submitted,
@@ -129,12 +129,12 @@ impl Client {
         drop(handle);
         let within = if self.world.is_calm() { Duration::from_secs(20) } else { self.world.ms(ANSWER_MS) };
         match timeout(within, outcome).await {
-            Ok(Ok(_)) => {
+            Ok(Ok(Ok(_))) => {
                 self.world.note(format!("{}: {:?} are durable", self.stream, post.lines));
                 Tried::Durable(life)
             }
-            Ok(Err(refusal)) => Tried::Refused(refusal),
-            Err(_) => Tried::Unclear,
+            Ok(Ok(Err(refusal))) => Tried::Refused(refusal),
+            Ok(Err(_)) | Err(_) => Tried::Unclear,
         }
     }
 }

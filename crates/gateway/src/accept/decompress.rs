@@ -99,9 +99,9 @@ impl Unpacker {
         }
     }
 
-    /// Bytes that went in and that came out so far.
+    /// Bytes that went in or came out so far, whichever are more.
     pub fn worked_bytes(&mut self) -> usize {
-        self.encoded_bytes + self.sink().bytes.len()
+        self.encoded_bytes.max(self.sink().bytes.len())
     }
 
     /// [`Unpacker::feed`], to be done elsewhere.

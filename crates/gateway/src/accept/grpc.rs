@@ -15,7 +15,7 @@ use stream::wire::v1::gateway_server::{Gateway, GatewayServer};
 use stream::wire::v1::{Ack, SendReply, SendRequest, send_reply};
 use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, wire};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -27,7 +27,7 @@ use crate::accept::stopped;
 use crate::access::{Caller, Shown, bearer};
 use crate::admit;
 use crate::directory::StreamHandle;
-use crate::dispatch::{Handle, Load, Submitted};
+use crate::dispatch::{Handle, Load, closing};
 use crate::metrics;
 use crate::queue::Outcome;
 use crate::rate;
@@ -142,7 +142,7 @@ impl Call {
             let (call, replies) = (self.clone(), replies.clone());
             tokio::spawn(async move {
                 let outcome = match submitted {
-                    Ok(submitted) => submitted.outcome().await,
+                    Ok(outcome) => outcome.await.unwrap_or_else(|_| Err(closing())),
                     Err(refusal) => Err(refusal),
                 };
                 let outcome = outcome.map_err(|refusal| match &stream {
@@ -164,7 +164,7 @@ impl Call {
         &self,
         caller: &Caller,
         batch: Option<wire::v1::Batch>,
-    ) -> (Option<Arc<StreamHandle>>, Result<Submitted, Refusal>) {
+    ) -> (Option<Arc<StreamHandle>>, Result<oneshot::Receiver<Outcome>, Refusal>) {
         let Some(batch) = batch else {
             let message = "there is no batch in the request";
             return (None, Err(Refusal::new(RefusalReason::Malformed, "request", message)));
@@ -185,7 +185,12 @@ impl Call {
         (Some(stream), submitted)
     }
 
-    async fn submit(&self, caller: &Caller, stream: &StreamHandle, batch: Batch) -> Result<Submitted, Refusal> {
+    async fn submit(
+        &self,
+        caller: &Caller,
+        stream: &StreamHandle,
+        batch: Batch,
+    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
         admit::check_batch(&stream.config, &batch)?;
         let records = batch.len();
         let permit = self.handle.budget.reserve(stream.queue, admit::cost(batch.body_bytes(), records))?;

@@ -41,7 +41,7 @@ use crate::access::{Caller, Shown, bearer};
 use crate::admit::{self, Gatherer};
 use crate::budget::{Permit, QueueId};
 use crate::directory::StreamHandle;
-use crate::dispatch::{Handle, Load};
+use crate::dispatch::{Handle, Load, closing};
 use crate::key::{self, Key};
 use crate::metrics;
 use crate::queue::Stored;
@@ -203,7 +203,12 @@ impl Door {
         };
         let is_sending = *refused != Refused::TooSlow && !asked.headers.contains_key(header::EXPECT);
         let drained_bytes = if is_sending { self.drain(queue, body, bytes_max).await } else { 0 };
-        if let Some(held) = tarpit.hold(Instant::now(), worked_bytes + drained_bytes) {
+        let is_its_fault = match refused {
+            Refused::Batch(refusal) => refusal.reason.for_good(),
+            _ => true,
+        };
+        let held = is_its_fault.then(|| tarpit.hold(Instant::now(), worked_bytes + drained_bytes)).flatten();
+        if let Some(held) = held {
             sleep(held.wait).await;
         }
     }
@@ -253,7 +258,8 @@ impl Door {
             None => Load::Gathered(gathered),
             Some((key, birth_minutes)) => Load::Keyed { key, birth_minutes, body_hash, gathered },
         };
-        Ok(self.handle.submit(stream.queue, load, records, permit).await.outcome().await?)
+        let outcome = self.handle.submit(stream.queue, load, records, permit).await;
+        Ok(outcome.await.unwrap_or_else(|_| Err(closing()))?)
     }
 
     /// Reads a body, piece by piece, each in its stream's turn; the last turn is the caller's.
@@ -274,7 +280,9 @@ impl Door {
                 |error| Refusal::new(RefusalReason::Malformed, "request", format!("the body broke off: {error}"));
             let mut chunk = frame.map_err(broken)?;
             loop {
-                let piece = chunk.split_to(chunk.len().min(unpacker.piece_bytes_max()));
+                // Pieces are short for those who wait for this thread; nobody waits for a flood's.
+                let piece_bytes_max = if turn.is_flood() { usize::MAX } else { unpacker.piece_bytes_max() };
+                let piece = chunk.split_to(chunk.len().min(piece_bytes_max));
                 let fed;
                 (unpacker, fed) = if turn.is_flood() {
                     turn.work(move || unpacker.fed(&piece)).await

@@ -6,11 +6,12 @@
 //! up commits, and only after `sealed_max` segments wait.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use stream::crash;
-use stream::disk::{Disk, DiskFile};
+use stream::disk::DiskFile;
 use tracing::{error, info, warn};
 
 use super::format::{Entry, FileName};
@@ -74,14 +75,18 @@ impl EmbeddedLog {
             (Some(run), pieces)
         };
         lock(&self.index).adopt_copy(wal, run, pieces);
-        // At another try, after a failure below, there is nothing left to copy, and perhaps no file.
-        match self.remove(FileName::Wal(wal)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => crash::point("journal.wal.removed"),
+        // At another try, after a failure below, there is nothing left to copy.
+        let draft = self.take_away(FileName::Wal(wal))?;
+        crash::point("journal.wal.removed");
+        {
+            let mut index = lock(&self.index);
+            index.sealed.pop_front();
+            metrics::files(index.sealed.len(), index.runs.len());
         }
-        let mut index = lock(&self.index);
-        index.sealed.pop_front();
-        metrics::files(index.sealed.len(), index.runs.len());
+        // Only now: commits wait while too much is sealed.
+        if let Err(error) = self.free(&draft) {
+            warn!(%error, file = %draft.display(), "cannot free a segment that was copied; the next start does");
+        }
         Ok(())
     }
 
@@ -225,27 +230,36 @@ impl EmbeddedLog {
         written
     }
 
-    /// Removes a file: durably under another name at once, then its room bit by bit, because a commit may have to wait
-    /// until the disk has taken back what was freed before it. What a crash leaves is a draft, which recovery removes.
     fn remove(&self, name: FileName) -> io::Result<()> {
-        let (disk, draft) = (self.disk.as_ref(), self.dir.join(format!("{}.draft", name.text())));
-        disk.replace(&name.path(&self.dir), &draft)?;
-        disk.sync_dir(&self.dir)?;
-        if let Err(error) = free(disk, &draft, self.settings.keeper_step_bytes) {
-            warn!(%error, file = %draft.display(), "cannot free a file bit by bit; it is removed at once");
-        }
-        disk.remove(&draft)
+        let draft = self.take_away(name)?;
+        self.free(&draft)
     }
-}
 
-/// Cuts a file off, step by step, until little is left of it.
-fn free(disk: &dyn Disk, path: &Path, step_bytes: u64) -> io::Result<()> {
-    let mut file = disk.open(path)?;
-    while file.len() > step_bytes {
-        file.truncate(file.len() - step_bytes)?;
-        file.sync()?;
+    /// Takes a file's name away, durably, and gives it a draft's: whatever happens now, recovery removes it.
+    fn take_away(&self, name: FileName) -> io::Result<PathBuf> {
+        let draft = self.dir.join(format!("{}.draft", name.text()));
+        match self.disk.replace(&name.path(&self.dir), &draft) {
+            // Taken away by a try that failed later.
+            Err(error) if error.kind() != io::ErrorKind::NotFound || !self.disk.exists(&draft) => return Err(error),
+            _ => {}
+        }
+        self.disk.sync_dir(&self.dir)?;
+        Ok(draft)
     }
-    Ok(())
+
+    /// Gives a file's room back bit by bit: a commit may have to wait until the disk has taken back what was freed before
+    /// it.
+    fn free(&self, draft: &Path) -> io::Result<()> {
+        // Whoever opened it by its name has read what he wanted.
+        drop(self.reading.write().unwrap_or_else(PoisonError::into_inner));
+        let mut file = self.disk.open(draft)?;
+        while file.len() > self.settings.keeper_step_bytes {
+            file.truncate(file.len() - self.settings.keeper_step_bytes)?;
+            file.sync()?;
+        }
+        drop(file);
+        self.disk.remove(draft)
+    }
 }
 
 /// Copies the whole frames of a part of `file` into `run`.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use stream::clock::Clock;
 use stream::disk::SharedDisk;
@@ -34,6 +34,8 @@ pub struct EmbeddedLog {
     pub(super) writer: Mutex<Writer>,
     pub(super) keeper: Mutex<Keeper>,
     pub(super) keeper_wanted: Condvar,
+    /// Held for reading while a file is open for a reader: what has left its name may be cut off only once nobody reads it.
+    pub(super) reading: RwLock<()>,
     /// Why the keeper cannot copy, while it cannot.
     pub(super) copy_failure: Mutex<Option<Refusal>>,
     /// Whether the state file is older than what it should say.
@@ -71,6 +73,7 @@ impl EmbeddedLog {
             writer: Mutex::new(Writer::new(recovered.next_number, recovered.previous)),
             keeper: Mutex::new(Keeper::default()),
             keeper_wanted: Condvar::new(),
+            reading: RwLock::new(()),
             copy_failure: Mutex::new(None),
             state_changed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

@@ -1,10 +1,11 @@
 //! Reading: the index tells which parts of which files, the files are read without any lock, and every frame is checked.
 //!
 //! A file may be replaced or removed between the two steps (the keeper copied or rewrote it): the index then knows the
-//! entries at their new place, and it is asked again. A damaged frame is passed over aloud: it costs itself, and the
+//! entries at their new place, and it is asked again. The keeper cuts off what has lost its name once no reading has it open. A damaged frame is passed over aloud: it costs itself, and the
 //! ledger names what it held.
 
 use std::io;
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 use stream::frame::FRAME_HEADER_BYTES;
@@ -86,8 +87,11 @@ impl EmbeddedLog {
 
     /// The entries of one part of a file, with the offsets after them.
     fn read_extent(&self, extent: &Extent) -> io::Result<Vec<(u64, StoredEntry)>> {
-        let file = self.disk.open(&extent.file.path(&self.dir))?;
-        let bytes = Bytes::from(read_exactly(file.as_ref(), extent.position, extent.bytes as usize)?);
+        let bytes = {
+            let _reading = self.reading.read().unwrap_or_else(PoisonError::into_inner);
+            let file = self.disk.open(&extent.file.path(&self.dir))?;
+            Bytes::from(read_exactly(file.as_ref(), extent.position, extent.bytes as usize)?)
+        };
         let mut entries = Vec::new();
         for found in frames(&bytes, 0) {
             match found {
