@@ -179,12 +179,13 @@ impl State {
         let (sender, receiver) = oneshot::channel();
         self.is_wanted = true;
         let line = self.waiting.entry(queue).or_default();
+        // Before any leaves the line: a stream stands in the ring once.
+        if line.is_empty() {
+            self.ring.push_back(queue);
+        }
         // Those that wait no longer go now and then.
         if line.len() >= FLOOD && line.len().is_power_of_two() {
             line.retain(|waiting| !waiting.is_closed());
-        }
-        if line.is_empty() {
-            self.ring.push_back(queue);
         }
         line.push_back(sender);
         receiver
@@ -367,5 +368,33 @@ mod tests {
         assert_eq!(fill(0).await.len(), 8, "the others have fallen silent");
         let state = lock(&turns.state);
         assert!(state.free == 8 && state.held.is_empty(), "{state:?}");
+    }
+
+    #[tokio::test]
+    async fn no_place_is_lost_when_all_of_a_line_hang_up() {
+        let turns = Turns::new(1, 1);
+        let held = turns.turn(0).await;
+        let line: Vec<_> = (0..FLOOD)
+            .map(|_| {
+                tokio::spawn({
+                    let turns = Arc::clone(&turns);
+                    async move { drop(turns.turn(1).await) }
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        line.iter().for_each(tokio::task::JoinHandle::abort);
+        for hung_up in line {
+            assert!(hung_up.await.unwrap_err().is_cancelled());
+        }
+        let last = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move { drop(turns.turn(1).await) }
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        last.await.unwrap();
+        let state = lock(&turns.state);
+        assert!(state.free == 1 && state.ring.is_empty() && state.held.is_empty(), "{state:?}");
     }
 }
