@@ -5,7 +5,7 @@
 //! [`dispatch`]er puts it into its stream's [`lane`] and [`queue`], after a look at its [`key`]; the [`schedule`] says
 //! which producers serve the queue in this slice, [`drr`] whose turn it is on one of them; lines get their range
 //! ([`source`]) and are made a batch ([`pack`]); the batch is appended to the journal ([`produce`]). Only then is its
-//! sender told ([`outcome`]). [`facts`] tells admin.
+//! sender told ([`outcome`]). [`facts`] tells admin. Which of that has which threads is said in [`threads`].
 //!
 //! A gateway holds nothing that its sender has forgotten, and keeps nothing on disk: it may die at any time.
 
@@ -30,6 +30,7 @@ pub mod produce;
 pub mod outcome;
 pub mod facts;
 pub mod metrics;
+mod threads;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -41,7 +42,6 @@ use std::time::Duration;
 
 use stream::control::ConfigWatch;
 use tokio::net::TcpListener;
-use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
@@ -53,6 +53,7 @@ pub use settings::GatewaySettings;
 use dispatch::Dispatcher;
 use facts::{FactBook, Reporter};
 use produce::Produce;
+use threads::{Threads, cores};
 use turns::Turns;
 
 /// What the drain at shutdown may take beyond the batch deadline.
@@ -67,13 +68,12 @@ pub async fn serve(
     config: ConfigWatch,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let core = Core::start()?;
+    let threads = Threads::start()?;
     let writers = {
-        let handle = core.handle();
-        let _inside = handle.enter();
+        let _inside = threads.core.enter();
         journal::any::producers(&settings.journal_addr, settings.producers)?
     };
-    serve_on(core.handle(), settings, writers, http, grpc, config, shutdown).await
+    serve_on(&threads, settings, writers, http, grpc, config, shutdown).await
 }
 
 /// [`serve`] with these writers to the journal, and all on the threads of the caller.
@@ -86,41 +86,11 @@ pub(crate) async fn serve_with<P: Produce>(
     config: ConfigWatch,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    serve_on(Handle::current(), settings, writers, http, grpc, config, shutdown).await
-}
-
-/// The threads on which batches are queued, produced and answered. Those that serve connections are others: an append has
-/// some ten steps, and must not wait at each of them behind whatever has just come to a door. Half as many as there are
-/// cores: more wake each other up for nothing, a tenth of a gateway's CPU on two cores.
-struct Core(Option<Runtime>);
-
-impl Core {
-    fn start() -> Result<Self, ServeError> {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads((cores() / 2).max(1)).thread_name("core").enable_all().build();
-        runtime.map(|runtime| Self(Some(runtime))).map_err(|error| ServeError::Broken(error.to_string()))
-    }
-
-    fn handle(&self) -> Handle {
-        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        // Nobody waits here: what is in flight has landed, or its sender sends it again.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    serve_on(&Threads::of_caller(), settings, writers, http, grpc, config, shutdown).await
 }
 
 async fn serve_on<P: Produce>(
-    core: Handle,
+    threads: &Threads,
     settings: GatewaySettings,
     writers: Vec<P>,
     http: TcpListener,
@@ -142,7 +112,7 @@ async fn serve_on<P: Produce>(
     let (reported, report_stop) = oneshot::channel::<()>();
     let reporter = Reporter { admin, book, directory, budget };
     let reporting = tokio::spawn(reporter.run(settings.report_every, async move { drop(report_stop.await) }));
-    let dispatching = core.spawn(dispatcher.run());
+    let dispatching = threads.core.spawn(dispatcher.run());
     info!(%http_at, %grpc_at, "the gateway takes records");
 
     let (stopping, stop) = watch::channel(false);
@@ -156,11 +126,11 @@ async fn serve_on<P: Produce>(
         };
         let http_router = accept::http::router(door);
         let grpc_router = accept::grpc::router(accept::grpc::Door { handle, clock: Arc::clone(&settings.clock) });
-        let (settings, stop) = (settings.clone(), stop.clone());
+        let (settings, stop, doors) = (settings.clone(), stop.clone(), threads.doors.clone());
         tokio::spawn(async move {
             tokio::join!(
-                accept::serve("http", http, http_router, tls.clone(), &settings, stop.clone()),
-                accept::serve("grpc", grpc, grpc_router, tls, &settings, stop),
+                accept::serve("http", http, &doors, http_router, tls.clone(), &settings, stop.clone()),
+                accept::serve("grpc", grpc, &doors, grpc_router, tls, &settings, stop),
             )
         })
     };

@@ -6,12 +6,14 @@
 //! `rate * (t + BURST)` and one batch pass.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use stream::token::Rate;
 use stream::wire::{Refusal, RefusalReason};
 use tokio::time::Instant;
+
+use crate::accept::answer::Refused;
 
 /// How much may come at once, as time at the rate.
 const BURST: Duration = Duration::from_secs(1);
@@ -88,7 +90,7 @@ impl Rates {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Debts> {
+    fn lock(&self) -> MutexGuard<'_, Debts> {
         self.debts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,8 +109,8 @@ pub fn charge(payers: &[&Rates], now: Instant, bytes: usize) {
 
 /// What is spent on refusing one stream's requests, as bytes a second: about a tenth of a core.
 const REFUSED_BYTES_PER_SECOND: u64 = 10 << 20;
-/// What each refused request counts for at least.
-const REFUSED_BYTES_MIN: u64 = 100 << 10;
+/// What a request counts for that is refused for what it is, beside its bytes.
+const REFUSED_BYTES_MIN: usize = 100 << 10;
 /// How long an answer is held back at most, and how many of one stream at a time.
 const HELD_MAX: Duration = Duration::from_secs(2);
 const HELD_ANSWERS_MAX: usize = 256;
@@ -129,12 +131,30 @@ pub struct Held<'a> {
     pub wait: Duration,
 }
 
+/// What is charged for a request that was refused after so many bytes were read or unpacked: nothing if the journal is to
+/// blame, its bytes if its sender only sent too much, and more if nobody would take it.
+pub fn refused_bytes(refused: &Refused, bytes: usize) -> Option<usize> {
+    match refused {
+        Refused::Batch(refusal) => match refusal.reason {
+            RefusalReason::Unavailable | RefusalReason::DiskFull => None,
+            RefusalReason::QueueFull | RefusalReason::RateLimited => Some(bytes),
+            _ => Some(REFUSED_BYTES_MIN + bytes),
+        },
+        _ => Some(REFUSED_BYTES_MIN + bytes),
+    }
+}
+
 impl Tarpit {
-    /// Charges a refused request of which so many bytes were read or unpacked; says for how long its answer is held.
+    /// Whether answers are held back now.
+    pub fn is_in_debt(&self, now: Instant) -> bool {
+        !self.lock().wait(now, REFUSED_BURST).is_zero()
+    }
+
+    /// Charges a refused request; says for how long its answer is held.
     pub fn hold(&self, now: Instant, bytes: usize) -> Option<Held<'_>> {
         let wait = {
-            let mut debt = self.debt.lock().unwrap_or_else(PoisonError::into_inner);
-            debt.charge(now, REFUSED_BYTES_MIN + bytes as u64, REFUSED_BYTES_PER_SECOND);
+            let mut debt = self.lock();
+            debt.charge(now, bytes as u64, REFUSED_BYTES_PER_SECOND);
             // What nobody waits for is not owed.
             debt.0 = debt.0.map(|paid| paid.min(now + REFUSED_BURST + HELD_MAX));
             debt.wait(now, REFUSED_BURST)
@@ -145,6 +165,10 @@ impl Tarpit {
         self.held.fetch_add(1, Ordering::Relaxed);
         let held = Held { tarpit: self, wait };
         (self.held.load(Ordering::Relaxed) <= HELD_ANSWERS_MAX).then_some(held)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Debt> {
+        self.debt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -202,16 +226,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_is_to_blame_pays() {
+        let of = |reason| refused_bytes(&Refusal::new(reason, "stream a", "no").into(), 7);
+        assert_eq!(of(RefusalReason::Unavailable), None);
+        assert_eq!(of(RefusalReason::QueueFull), Some(7));
+        assert_eq!(of(RefusalReason::Unauthorized), Some(7 + REFUSED_BYTES_MIN));
+        assert_eq!(refused_bytes(&Refused::TooSlow, 0), Some(REFUSED_BYTES_MIN));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_is_refused_much_waits_for_it_and_not_for_ever() {
         let (tarpit, now) = (Tarpit::default(), Instant::now());
-        let at_once = (0..1_000).take_while(|_| tarpit.hold(now, 0).is_none()).count();
-        assert_eq!(at_once, (REFUSED_BYTES_PER_SECOND / REFUSED_BYTES_MIN / 5) as usize, "a fifth of a second's worth");
+        let at_once = (0..1_000).take_while(|_| tarpit.hold(now, 100 << 10).is_none()).count();
+        assert_eq!(at_once, 20, "a fifth of a second's worth");
         let mut held: Vec<Held<'_>> = (0..1_000).filter_map(|_| tarpit.hold(now, 1 << 20)).collect();
         assert_eq!(held.len(), HELD_ANSWERS_MAX);
         assert!(held.is_sorted_by_key(|held| held.wait) && held.iter().all(|held| held.wait <= HELD_MAX));
         held.clear();
         let later = now + HELD_MAX + BURST;
+        assert!(tarpit.is_in_debt(now) && !tarpit.is_in_debt(later));
         assert!(tarpit.hold(later, 0).is_none(), "all is paid");
         assert_eq!(tarpit.held.load(Ordering::Relaxed), 0);
     }

@@ -27,6 +27,7 @@ use stream::BatchBuilder;
 use stream::clock::Clock;
 use stream::limits::BATCH_BYTES_MAX;
 use stream::wire::{Refusal, RefusalReason};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::accept::answer::Refused;
@@ -53,8 +54,11 @@ const IDEMPOTENCY_TIME: HeaderName = HeaderName::from_static("idempotency-time")
 /// What is read of a refused body, and for how long.
 const DRAIN_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
-/// The same of one that shows no right to send.
-const DRAIN_BYTES_MAX_FOREIGN: usize = 64 * 1024;
+/// The same of one that shows no right to send, or whose stream is refused more than it should be already.
+const DRAIN_BYTES_MAX_UNWANTED: usize = 64 * 1024;
+/// Of a body so much is worked on at a time, some 200 us: then the other connections of this thread come first. What is
+/// there already would be read to its end otherwise, and bombs are.
+const AT_A_TIME_BYTES: usize = 128 * 1024;
 /// Whose turn the bodies are read in that are no stream's.
 const NOBODYS: QueueId = QueueId::MAX;
 
@@ -112,7 +116,8 @@ async fn take<P: Protocol>(
     body: Body,
 ) -> Response {
     let asked = Asked { id: &id, headers: &headers, query: query.as_deref(), connection: &connection };
-    match door.take::<P>(&asked, body).await {
+    // Boxed, because the layers above move it several times, and it is some kilobytes.
+    match Box::pin(door.take::<P>(&asked, body)).await {
         Ok(stored) => P::durable(&headers, stored),
         Err(refused) => P::refused(&headers, refused),
     }
@@ -197,18 +202,16 @@ impl Door {
         if let (Some(stream), Refused::Batch(refusal)) = (stream, refused) {
             stream.refused(refusal, self.clock.now_ms());
         }
-        let (queue, bytes_max, tarpit) = match stream {
-            Some(stream) => (stream.queue, DRAIN_BYTES_MAX, &stream.tarpit),
-            None => (NOBODYS, DRAIN_BYTES_MAX_FOREIGN, &self.tarpit),
+        let (queue, tarpit) = match stream {
+            Some(stream) => (stream.queue, &stream.tarpit),
+            None => (NOBODYS, &self.tarpit),
         };
+        let is_unwanted = stream.is_none() || tarpit.is_in_debt(Instant::now());
+        let bytes_max = if is_unwanted { DRAIN_BYTES_MAX_UNWANTED } else { DRAIN_BYTES_MAX };
         let is_sending = *refused != Refused::TooSlow && !asked.headers.contains_key(header::EXPECT);
         let drained_bytes = if is_sending { self.drain(queue, body, bytes_max).await } else { 0 };
-        let is_its_fault = match refused {
-            Refused::Batch(refusal) => refusal.reason.for_good(),
-            _ => true,
-        };
-        let held = is_its_fault.then(|| tarpit.hold(Instant::now(), worked_bytes + drained_bytes)).flatten();
-        if let Some(held) = held {
+        let charged = rate::refused_bytes(refused, worked_bytes + drained_bytes);
+        if let Some(held) = charged.and_then(|bytes| tarpit.hold(Instant::now(), bytes)) {
             sleep(held.wait).await;
         }
     }
@@ -270,6 +273,7 @@ impl Door {
         mut unpacker: Unpacker,
         worked_bytes: &mut usize,
     ) -> Result<(Bytes, Permit, Turn), Refusal> {
+        let mut shift = Shift::default();
         loop {
             let (frame, mut turn) = self.next(queue, body).await;
             let Some(frame) = frame else {
@@ -293,6 +297,7 @@ impl Door {
                 };
                 *worked_bytes = unpacker.worked_bytes();
                 fed?;
+                shift.reached(*worked_bytes).await;
                 if chunk.is_empty() {
                     break;
                 }
@@ -318,13 +323,15 @@ impl Door {
 
     /// Reads on, and forgets, as far as that is cheap; answers how much.
     async fn drain(&self, queue: QueueId, mut body: Body, bytes_max: usize) -> usize {
-        let mut bytes = 0;
+        let (mut bytes, mut shift) = (0, Shift::default());
         let forget = async {
-            while let (Some(Ok(chunk)), _turn) = self.next(queue, &mut body).await {
+            while let (Some(Ok(chunk)), turn) = self.next(queue, &mut body).await {
+                drop(turn);
                 bytes += chunk.len();
                 if bytes > bytes_max {
                     return;
                 }
+                shift.reached(bytes).await;
             }
         };
         let _enough = timeout(DRAIN_WITHIN, forget).await;
@@ -347,6 +354,22 @@ impl Door {
             _ => 0,
         };
         self.handle.budget.reserve(stream.queue, bytes)
+    }
+}
+
+/// How much of a body was worked on when its thread was left to others last.
+#[derive(Default)]
+struct Shift {
+    ended_at: usize,
+}
+
+impl Shift {
+    /// Lets the thread's other connections come first, if enough has been done since.
+    async fn reached(&mut self, worked_bytes: usize) {
+        if worked_bytes - self.ended_at >= AT_A_TIME_BYTES {
+            self.ended_at = worked_bytes;
+            yield_now().await;
+        }
     }
 }
 

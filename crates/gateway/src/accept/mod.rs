@@ -19,10 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::metrics;
 use crate::settings::GatewaySettings;
@@ -33,11 +34,13 @@ use tls::Tls;
 /// How long the loop rests when the system has no connection to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` on `listener` until `stop` turns true, then lets each connection finish what it has begun. On
+/// Serves `router` on `listener` until `stop` turns true, then lets each connection finish what it has begun. Each stays on
+/// one of the `threads`. On
 /// loopback only requests that name this machine as their host are answered.
 pub async fn serve(
     door: &'static str,
     listener: TcpListener,
+    threads: &[Handle],
     router: Router,
     tls: Option<Tls>,
     settings: &GatewaySettings,
@@ -48,12 +51,12 @@ pub async fn serve(
     let terms = Terms::new(router, tls, settings);
     let seats = Seats::new(settings.connections_max);
     let mut connections = JoinSet::new();
-    loop {
+    for thread in threads.iter().cycle() {
         while connections.try_join_next().is_some() {}
         let stream = tokio::select! {
             () = stopped(&mut stop) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, _)) => stream.into_std(),
                 Err(error) => {
                     warn!(door, %error, "cannot accept a connection; letting one go and trying again");
                     seats.shed();
@@ -68,7 +71,12 @@ pub async fn serve(
         };
         metrics::connections(door, seats.taken());
         let (terms, head_within, stop) = (terms.clone(), settings.head_within, stop.clone());
-        connections.spawn(async move {
+        let talk = async move {
+            // From here on its readiness is this thread's to hear of.
+            let stream = match stream.and_then(TcpStream::from_std) {
+                Ok(stream) => stream,
+                Err(error) => return debug!(door, %error, "a connection was none"),
+            };
             let left = tokio::select! {
                 // First, because silence ends the conversation at the same time.
                 biased;
@@ -79,7 +87,8 @@ pub async fn serve(
                 Leave::Shed => "connection_shed",
                 Leave::Silent => "head_too_slow",
             });
-        });
+        };
+        connections.spawn_on(talk, thread);
     }
     drop(listener);
     connections.join_all().await;
