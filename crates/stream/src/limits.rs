@@ -36,6 +36,9 @@ pub const EVENT_TIME_AHEAD_MAX: Duration = Duration::from_secs(3600);
 pub const BATCH_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of one topic in one group commit: a flooding topic lengthens another's commit by this much at most.
 pub const COMMIT_QUANTUM_BYTES: usize = MIB;
+/// A topic with more than this waiting for a group commit is a heavy one, after whose turn the others have a commit without
+/// it: a commit of a megabyte takes some 5 ms, one of the others alone half of one.
+pub const COMMIT_LIGHT_BYTES: usize = 128 * 1024;
 /// Bytes that wait for a group commit, per topic.
 pub const TOPIC_PENDING_BYTES_MAX: usize = 16 * MIB;
 /// How often a leg commits; `up` sets [`CHECKPOINT_UP`].

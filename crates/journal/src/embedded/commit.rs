@@ -1,11 +1,13 @@
 //! What waits for the next group commit: a queue per topic, each bounded in bytes, served in turns. Pure.
 //!
 //! A commit takes of each topic at most one quantum (or one entry, if that is larger), beginning where the last commit
-//! stopped. So whatever a topic floods, another waits for no more than one quantum of it per commit. What a full queue
-//! refuses, it refuses at once.
+//! stopped; a commit after one that had a heavy topic is for the light ones, if any waits. So whatever a topic floods,
+//! another waits for no more than one quantum of it, in one commit. What a full queue refuses, it refuses at once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+
+use stream::limits::COMMIT_LIGHT_BYTES;
 
 use super::LogSettings;
 
@@ -16,6 +18,8 @@ pub struct Pending<T> {
     /// Topics with something waiting, in the order of their turns.
     turns: VecDeque<Arc<str>>,
     bytes: usize,
+    /// Whether the last commit had a heavy topic.
+    was_heavy: bool,
     bounds: PendingBounds,
 }
 
@@ -24,6 +28,8 @@ pub struct Pending<T> {
 pub struct PendingBounds {
     /// Of one topic in one commit.
     pub quantum: usize,
+    /// What waits of a light topic, at most.
+    pub light: usize,
     /// Of one commit.
     pub commit: usize,
     /// Of one topic's queue.
@@ -38,6 +44,7 @@ impl From<&LogSettings> for PendingBounds {
     fn from(settings: &LogSettings) -> Self {
         Self {
             quantum: settings.quantum_bytes,
+            light: COMMIT_LIGHT_BYTES,
             commit: settings.commit_bytes_max,
             topic: settings.topic_pending_bytes_max,
             topic_floor: settings.topic_pending_bytes_floor,
@@ -64,7 +71,7 @@ pub enum Full<T> {
 impl<T> Pending<T> {
     /// Nothing waits.
     pub fn new(bounds: PendingBounds) -> Self {
-        Self { queues: HashMap::new(), turns: VecDeque::new(), bytes: 0, bounds }
+        Self { queues: HashMap::new(), turns: VecDeque::new(), bytes: 0, was_heavy: false, bounds }
     }
 
     /// Queues an entry of `bytes` bytes behind the others of its topic.
@@ -90,11 +97,19 @@ impl<T> Pending<T> {
     /// The entries of the next commit, with their topics.
     pub fn take(&mut self) -> Vec<(Arc<str>, T)> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
+        let is_for_light = self.was_heavy && self.turns.iter().any(|topic| !self.is_heavy(topic));
+        self.was_heavy = false;
         for _ in 0..self.turns.len() {
             if bytes >= self.bounds.commit {
                 break;
             }
             let Some(topic) = self.turns.pop_front() else { break };
+            let is_heavy = self.is_heavy(&topic);
+            if is_heavy && is_for_light {
+                self.turns.push_back(topic);
+                continue;
+            }
+            self.was_heavy |= is_heavy;
             bytes += self.take_turn(&topic, &mut taken);
             match self.queues.get(&topic) {
                 Some(queue) if queue.items.is_empty() => drop(self.queues.remove(&topic)),
@@ -103,6 +118,10 @@ impl<T> Pending<T> {
         }
         self.bytes -= bytes;
         taken
+    }
+
+    fn is_heavy(&self, topic: &str) -> bool {
+        self.queues.get(topic).is_some_and(|queue| queue.bytes > self.bounds.light)
     }
 
     /// One topic's turn: a quantum, or one entry.
@@ -140,7 +159,14 @@ mod tests {
     const QUANTUM: usize = 100;
 
     fn pending() -> Pending<(usize, usize)> {
-        Pending::new(PendingBounds { quantum: QUANTUM, commit: 250, topic: 1_000, topic_floor: 200, total: 3_000 })
+        Pending::new(PendingBounds {
+            quantum: QUANTUM,
+            light: QUANTUM / 2,
+            commit: 250,
+            topic: 1_000,
+            topic_floor: 200,
+            total: 3_000,
+        })
     }
 
     fn topic(i: usize) -> Arc<str> {
@@ -198,5 +224,23 @@ mod tests {
             prop_assert!(of_flood <= QUANTUM);
             prop_assert_eq!(commit.iter().filter(|(of, _)| *of != topic(0)).count(), quiet.len(), "a quiet topic had to wait");
         }
+    }
+
+    #[test]
+    fn light_topics_have_a_commit_without_the_heavy_one_between_two_of_its_turns() {
+        let mut pending = pending();
+        let topics_of = |pending: &mut Pending<(usize, usize)>| {
+            let mut topics: Vec<String> = pending.take().into_iter().map(|(topic, _)| topic.to_string()).collect();
+            topics.dedup();
+            topics
+        };
+        (0..6).for_each(|i| pending.push(&topic(0), 90, (i, 90)).unwrap());
+        pending.push(&topic(1), 10, (0, 10)).unwrap();
+        assert_eq!(topics_of(&mut pending), ["t0", "t1"], "nothing heavy was there before");
+        assert_eq!(topics_of(&mut pending), ["t0"], "nobody else waits");
+        (1..3).for_each(|i| pending.push(&topic(i), 10, (0, 10)).unwrap());
+        assert_eq!(topics_of(&mut pending), ["t1", "t2"]);
+        pending.push(&topic(1), 10, (0, 10)).unwrap();
+        assert_eq!(topics_of(&mut pending), ["t0", "t1"], "the heavy one is not put off twice");
     }
 }
