@@ -3,11 +3,14 @@
 //!
 //! Besides answering who asks, it audits by itself: once a second every stream whose facts or reports have changed, so
 //! that status and metrics name what is in flight and missing. A stream that could not be audited, because the journal
-//! did not answer, stays due.
+//! did not answer, stays due. So does one whose audit is long, because it has very many sources: it rests long enough for
+//! its audits to take no more than a twentieth of a core.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use stream::Incarnation;
 use stream::config::{SinkSpec, StreamConfig};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
@@ -24,6 +27,27 @@ const EVERY: Duration = Duration::from_secs(1);
 const QUIET_ROUNDS_MAX: u32 = 5;
 /// Streams whose facts are held, and whose ends are asked for, at a time.
 const STREAMS_AT_ONCE_MAX: usize = 256;
+/// An audit is followed by so many times its length without one of the same stream.
+const REST_TIMES: u32 = 19;
+
+/// Until when streams rest.
+#[derive(Debug, Default)]
+struct Rests(HashMap<Incarnation, Instant>);
+
+impl Rests {
+    /// An audit of this stream ended at `now`.
+    fn note(&mut self, stream: Incarnation, took: Duration, now: Instant) {
+        self.0.retain(|_, until| *until > now);
+        // A shorter rest is over when the next round comes.
+        if took * REST_TIMES > EVERY / 2 {
+            self.0.insert(stream, now + took * REST_TIMES);
+        }
+    }
+
+    fn rests(&self, stream: Incarnation, now: Instant) -> bool {
+        self.0.get(&stream).is_some_and(|until| *until > now)
+    }
+}
 
 /// The ledger of one stream.
 pub async fn ledger(shared: &Shared, config: &StreamConfig) -> Ledger {
@@ -63,13 +87,13 @@ fn balances(shared: &Shared, config: &StreamConfig, accounts: &Accounts, now: Op
 pub async fn run(shared: Arc<Shared>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut quiet_rounds, mut answers) = (0, true);
+    let (mut quiet_rounds, mut answers, mut rests) = (0, true, Rests::default());
     loop {
         ticks.tick().await;
-        let due = due(&shared, quiet_rounds >= QUIET_ROUNDS_MAX);
+        let due = due(&shared, &rests, quiet_rounds >= QUIET_ROUNDS_MAX);
         quiet_rounds = if due.is_empty() { quiet_rounds + 1 } else { 0 };
         for streams in due.chunks(STREAMS_AT_ONCE_MAX) {
-            let outcome = round(&shared, streams).await;
+            let outcome = round(&shared, streams, &mut rests).await;
             match &outcome {
                 Err(cause) if answers => {
                     warn!(%cause, "the journal's ends are unknown; nothing is called missing until it answers");
@@ -81,12 +105,16 @@ pub async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// The living streams that have changed; one of them all if `at_least_one` is wanted.
-fn due(shared: &Shared, at_least_one: bool) -> Vec<StreamConfig> {
+/// The living streams that have changed and do not rest; one of them all if `at_least_one` is wanted.
+fn due(shared: &Shared, rests: &Rests, at_least_one: bool) -> Vec<StreamConfig> {
     let published = shared.published.borrow().clone();
     let streams = &published.snapshot.streams;
-    let changed = shared.store.book().take_changed();
-    let mut due: Vec<_> = changed.iter().filter_map(|id| streams.get(id)).cloned().collect();
+    let (mut book, now) = (shared.store.book(), Instant::now());
+    let changed = book.take_changed();
+    let living = changed.iter().filter_map(|id| streams.get(id)).cloned();
+    let (resting, mut due): (Vec<_>, Vec<_>) = living.partition(|config| rests.rests(config.incarnation, now));
+    resting.into_iter().for_each(|config| book.still_changed(config.spec.id));
+    drop(book);
     if due.is_empty() && at_least_one {
         due.extend(streams.values().next().cloned());
     }
@@ -94,7 +122,7 @@ fn due(shared: &Shared, at_least_one: bool) -> Vec<StreamConfig> {
 }
 
 /// Audits some streams. The error is why the ends are unknown.
-async fn round(shared: &Shared, streams: &[StreamConfig]) -> Result<(), String> {
+async fn round(shared: &Shared, streams: &[StreamConfig], rests: &mut Rests) -> Result<(), String> {
     let facts: Vec<_> = {
         let book = shared.store.book();
         streams.iter().map(|config| book.entry(config.incarnation).facts).collect()
@@ -106,6 +134,7 @@ async fn round(shared: &Shared, streams: &[StreamConfig]) -> Result<(), String> 
         Err(_) => metrics::ends_unknown(),
     }
     for (config, facts) in streams.iter().zip(facts) {
+        let began = Instant::now();
         let accounts = Arc::new(ledger::accounts(&facts));
         let now = ends.as_ref().ok().map(|ends| Mark {
             accounts: accounts.clone(),
@@ -114,6 +143,7 @@ async fn round(shared: &Shared, streams: &[StreamConfig]) -> Result<(), String> 
         let standing = standing(&accounts, &balances(shared, config, &accounts, now.as_ref()));
         metrics::audited(&config.spec.id, standing.in_flight, standing.missing);
         shared.live().audited(config.incarnation, standing);
+        rests.note(config.incarnation, began.elapsed(), Instant::now());
         if ends.is_err() {
             shared.store.book().still_changed(config.spec.id.clone());
         }
@@ -127,5 +157,22 @@ fn standing(accounts: &Accounts, legs: &[LegBalance]) -> Standing {
         in_flight: legs.iter().map(|leg| leg.in_flight).max().unwrap_or(0),
         missing: legs.iter().map(|leg| leg.missing).max().unwrap_or(0),
         set_apart: accounts.values().map(|account| account.apart().total()).sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_audit_is_a_twentieth_of_the_time_and_others_do_not_rest() {
+        let (mut rests, now) = (Rests::default(), Instant::now());
+        rests.note(Incarnation(1), Duration::from_millis(100), now);
+        rests.note(Incarnation(2), Duration::from_millis(1), now);
+        assert!(rests.rests(Incarnation(1), now + Duration::from_millis(1_899)));
+        assert!(!rests.rests(Incarnation(1), now + Duration::from_millis(1_900)));
+        assert!(!rests.rests(Incarnation(2), now));
+        rests.note(Incarnation(3), Duration::ZERO, now + Duration::from_secs(2));
+        assert!(rests.0.is_empty(), "what is over is forgotten");
     }
 }
