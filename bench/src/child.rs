@@ -55,6 +55,8 @@ pub enum Order {
         admin: String,
         /// Bytes of all streams together, if not the default.
         bytes_max: Option<usize>,
+        /// Whether senders must show anything.
+        access: gateway::Access,
     },
     /// The jobs.
     Query {
@@ -163,7 +165,13 @@ async fn obey(order: Order) -> Result<()> {
     match order {
         Order::Admin { dir, journal } => admin(dir, journal).await,
         Order::Journal { dir, admin } => journal(dir, &admin).await,
-        Order::Gateway { dir, journal, admin, bytes_max } => gateway(&dir, journal, &admin, bytes_max).await,
+        Order::Gateway { dir, journal, admin, bytes_max, access } => {
+            let (_, admin, watch) = begin(&dir, &admin).await?;
+            let mut settings = gateway::GatewaySettings::new("bench", journal, admin);
+            settings.gateway_bytes_max = bytes_max.unwrap_or(settings.gateway_bytes_max);
+            settings.access = access;
+            gateway(settings, watch).await
+        }
         Order::Query { dir, out, journal, admin, checkpoint } => query(&dir, out, &journal, &admin, checkpoint).await,
         Order::Worker(settings) => worker(*settings).await,
         Order::Noise(noise) => noise::run(noise).await,
@@ -209,12 +217,9 @@ async fn journal(dir: PathBuf, admin: &str) -> Result<()> {
     Ok(journal::serve(settings, listener, watch, pending()).await?)
 }
 
-async fn gateway(dir: &Path, journal: String, admin: &str, bytes_max: Option<usize>) -> Result<()> {
-    let (_, admin, watch) = begin(dir, admin).await?;
+async fn gateway(settings: gateway::GatewaySettings, watch: ConfigWatch) -> Result<()> {
     let (http, http_at) = listen().await?;
     let (grpc, grpc_at) = listen().await?;
-    let mut settings = gateway::GatewaySettings::new("bench", journal, admin);
-    settings.gateway_bytes_max = bytes_max.unwrap_or(settings.gateway_bytes_max);
     ready(&[http_at, grpc_at]);
     Ok(gateway::serve(settings, http, grpc, watch, pending()).await?)
 }

@@ -1,5 +1,6 @@
 //! What the others feel of one noisy stream: a table for each journal, a row for each kind of noise.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -87,6 +88,17 @@ fn per_second(count: u64, heard: &[Heard]) -> f64 {
     count as f64 / heard.iter().map(|heard| heard.wall).sum::<Duration>().as_secs_f64()
 }
 
+/// Refusals a second by status.
+fn refusals(heard: &[Heard]) -> String {
+    let mut counts = BTreeMap::<u16, u64>::new();
+    for (status, count) in heard.iter().flat_map(|heard| &heard.refused) {
+        *counts.entry(*status).or_default() += count;
+    }
+    let shown = counts.iter().map(|(status, count)| format!("{:.0} of {status}", per_second(*count, heard)));
+    let shown: Vec<_> = shown.collect();
+    if shown.is_empty() { "0".to_owned() } else { shown.join(", ") }
+}
+
 impl fmt::Display for Matrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { journal, capacity: Capacity { paced, crowded }, how, rows } = self;
@@ -116,19 +128,19 @@ impl fmt::Display for Row {
         let refused: u64 = before.iter().chain(during).map(|paced| paced.refused).sum();
         let sum = |of: fn(&Heard) -> u64| heard.iter().map(of).sum::<u64>();
         let (sent, taken) = (sum(|heard| heard.sent), sum(|heard| heard.taken));
-        let refusals = sum(Heard::refusals);
+        let refusals = refusals(heard);
         let cpu: Duration = heard.iter().map(|heard| heard.cpu).sum();
         let wall: Duration = heard.iter().map(|heard| heard.wall).sum();
         let others: usize = during.iter().map(|paced| paced.delays_us.len()).sum();
         let share = 100.0 * taken as f64 / (taken as f64 + others as f64).max(1.0);
-        let [sent, taken, refusals] = [sent, taken, refusals].map(|count| per_second(count, heard));
+        let [sent, taken] = [sent, taken].map(|count| per_second(count, heard));
         let mb = |bytes: f64| bytes / 1e6;
         let (peak, allowed) = (mb(memory.peak as f64), mb(memory.allowed()));
         let over = if peak > allowed { " **over**" } else { "" };
         write!(
             f,
             "| {name} | {p50_before} / {p50_during} | {p99_before} / {p99_during} | {:.2} | {verdict} | {refused} | \
-             {asked_per_second:.0} | {sent:.0} | {taken:.0} | {refusals:.0} | {share:.0} % | {:.2} | \
+             {asked_per_second:.0} | {sent:.0} | {taken:.0} | {refusals} | {share:.0} % | {:.2} | \
              {peak:.0} / {allowed:.0}{over} |",
             during_ms / before_ms.max(f64::MIN_POSITIVE),
             cpu.as_secs_f64() / wall.as_secs_f64()
@@ -165,7 +177,7 @@ mod tests {
             memory: Memory { idle: 10_000_000, peak: 30_000_000, budget: 10_000_000 },
         };
         let text = row.to_string();
-        let expected = "| surge | 2.0 (1.0-4.0) / 9.0 | 2.0 (1.0-4.0) / 9.0 | 4.50 | **broken** | 0 | 500 | 200 | 150 | 50 | \
+        let expected = "| surge | 2.0 (1.0-4.0) / 9.0 | 2.0 (1.0-4.0) / 9.0 | 4.50 | **broken** | 0 | 500 | 200 | 150 | 50 of 429 | \
              50 % | 0.00 | 30 / 21 **over** |";
         assert_eq!(text, expected);
     }

@@ -65,6 +65,8 @@ pub struct Noise {
     pub door: SocketAddr,
     /// What is wrong with it.
     pub kind: Kind,
+    /// What it shows of its right to send, but for [`Kind::Foreign`].
+    pub shown: String,
     /// The streams that it sends to, in turn.
     pub streams: Vec<String>,
     /// Its connections.
@@ -97,11 +99,6 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Answers that refuse.
-    pub fn refusals(&self) -> u64 {
-        self.refused.values().sum()
-    }
-
     fn note(&mut self, status: u16) {
         match status {
             200 => self.taken += 1,
@@ -159,19 +156,24 @@ impl Template {
 
 fn templates(noise: &Noise) -> Result<Vec<Template>> {
     let run: u32 = rand::random();
-    let key = format!("idempotency-key: {run}-");
+    let shown = &noise.shown;
+    let numbered = format!("authorization: {shown}\r\nrequest: ");
+    let key = format!("authorization: {shown}\r\nidempotency-key: {run}-");
     let lines = |records: usize, header: &str| {
         noise.streams.iter().map(|stream| Template::lines(noise.door, stream, records, header)).collect()
     };
     let stream = noise.streams.first().context("no stream")?;
     let as_they_are = |requests: Vec<poison::Request>| {
-        let template = |request: &poison::Request| Template { head: request.to_bytes(noise.door, stream), tail: None };
-        requests.iter().map(template).collect()
+        let template = |request: poison::Request| {
+            let request = request.with("authorization", shown.as_str());
+            Template { head: request.to_bytes(noise.door, stream), tail: None }
+        };
+        requests.into_iter().map(template).collect()
     };
     Ok(match noise.kind {
-        Kind::Plain | Kind::Slow => lines(RECORDS, "request: "),
+        Kind::Plain | Kind::Slow => lines(RECORDS, &numbered),
         Kind::Keyed => lines(RECORDS, &key),
-        Kind::Bulky => lines(BULK_RECORDS, "request: "),
+        Kind::Bulky => lines(BULK_RECORDS, &numbered),
         Kind::Foreign => lines(RECORDS, &format!("authorization: Bearer of-somebody-else-{run}-")),
         Kind::Broken => as_they_are(poison::broken()?),
         Kind::Giant => as_they_are(poison::giant()?),

@@ -6,11 +6,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use gateway::Access;
 use http::Method;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 use stream::StreamId;
 use stream::config::{StreamConfig, StreamSpec};
 use stream::control::AdminClient;
+use stream::token::{Rate, TokenSpec};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
@@ -90,6 +93,12 @@ impl Child {
     }
 }
 
+/// The one answer of admin's that holds a token's secret.
+#[derive(Deserialize)]
+struct Issued {
+    secret: String,
+}
+
 /// See the file's header.
 pub struct Stage {
     scratch: TempDir,
@@ -133,6 +142,13 @@ impl Stage {
         Ok(self.admin.get(&format!("/api/v1/streams/{}", spec.id)).await?)
     }
 
+    /// Creates a write token for all streams below `scope`; answers its secret.
+    pub async fn create_token(&self, scope: &str) -> Result<String> {
+        let spec = TokenSpec { name: "bench".parse()?, scopes: vec![scope.parse()?], rate: Rate::default() };
+        let issued: Issued = self.admin.send(Method::POST, "/api/v1/tokens", &spec).await?;
+        Ok(issued.secret)
+    }
+
     /// Changes a stream.
     pub async fn change(&self, spec: &StreamSpec) -> Result<()> {
         let _changed: IgnoredAny = self.admin.send(Method::PUT, &format!("/api/v1/streams/{}", spec.id), spec).await?;
@@ -151,12 +167,17 @@ impl Stage {
 
     /// Starts a gateway before `journal`, an address as text.
     pub async fn gateway(&self, journal: String) -> Result<Child> {
-        self.gateway_within(journal, None).await
+        self.gateway_with(journal, None, Access::Open).await
     }
 
-    /// The same with so many bytes for all streams together.
-    pub async fn gateway_within(&self, journal: String, bytes_max: Option<usize>) -> Result<Child> {
-        Child::start(&Order::Gateway { dir: self.path("gateway"), journal, admin: self.admin_url(), bytes_max }).await
+    /// The same with so many bytes for all streams together, and only for who shows a token.
+    pub async fn guarded_gateway(&self, journal: String, bytes_max: usize) -> Result<Child> {
+        self.gateway_with(journal, Some(bytes_max), Access::Tokens).await
+    }
+
+    async fn gateway_with(&self, journal: String, bytes_max: Option<usize>, access: Access) -> Result<Child> {
+        let (dir, admin) = (self.path("gateway"), self.admin_url());
+        Child::start(&Order::Gateway { dir, journal, admin, bytes_max, access }).await
     }
 
     /// Starts the jobs behind `journal`, an address as text.

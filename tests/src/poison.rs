@@ -38,7 +38,8 @@ impl Request {
         Self { name, path, headers: Vec::new(), body, is_chunked: false }
     }
 
-    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    /// The same with one header more.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }

@@ -48,7 +48,7 @@ pub async fn run(plan: &Plan, streams: usize, report: &mut Report) -> Result<()>
         configs.push(stage.create(&StreamSpec::new(format!("bench.lanes.s{number}").parse()?)).await?);
     }
     let gateway = stage.gateway(journal.clone()).await?;
-    tokio::task::block_in_place(|| ready(&gateway, &configs))?;
+    tokio::task::block_in_place(|| ready(&gateway, &configs, &[]))?;
     eprintln!("   {streams} streams with topics after {:.0} s", began.elapsed().as_secs_f64());
     stand("gateway", streams, &gateway, &clusters, report)?;
     let limit = limit(&clusters, &configs).await?;
@@ -88,11 +88,11 @@ async fn limit(clusters: &Clusters, configs: &[StreamConfig]) -> Result<Child> {
 }
 
 /// Waits until every stream takes a record.
-pub fn ready(gateway: &Child, configs: &[StreamConfig]) -> Result<()> {
+pub fn ready(gateway: &Child, configs: &[StreamConfig], headers: &[(&str, &str)]) -> Result<()> {
     let door = gateway.address(0)?;
     let some_are_ready = |configs: &[StreamConfig]| {
         let mut client = Client::new(door);
-        configs.iter().try_for_each(|config| is_ready(&mut client, config))
+        configs.iter().try_for_each(|config| is_ready(&mut client, config, headers))
     };
     thread::scope(|scope| {
         let share = configs.len().div_ceil(CONNECTIONS);
@@ -101,9 +101,9 @@ pub fn ready(gateway: &Child, configs: &[StreamConfig]) -> Result<()> {
     })
 }
 
-fn is_ready(client: &mut Client, config: &StreamConfig) -> Result<()> {
+fn is_ready(client: &mut Client, config: &StreamConfig, headers: &[(&str, &str)]) -> Result<()> {
     poll::until(&format!("{} takes records", config.spec.id), TOPICS_WITHIN, || {
-        let answer = client.exchange("POST", &path(config), &[], b"{}\n")?;
+        let answer = client.exchange("POST", &path(config), headers, b"{}\n")?;
         ensure!(answer.status == 200, "{}", String::from_utf8_lossy(&answer.body));
         Ok(Some(()))
     })

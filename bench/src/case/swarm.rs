@@ -38,7 +38,7 @@ pub async fn run(plan: &Plan, streams: usize, report: &mut Report) -> Result<()>
     for number in 0..streams {
         configs.push(stage.create(&StreamSpec::new(format!("bench.swarm.s{number}").parse()?)).await?);
     }
-    tokio::task::block_in_place(|| lanes::ready(roles.gateway(), &configs))?;
+    tokio::task::block_in_place(|| lanes::ready(roles.gateway(), &configs, &[]))?;
     eprintln!("   {streams} streams after {:.0} s", began.elapsed().as_secs_f64());
     let full = roles.stand(&stage)?;
     for ((role, bytes, cores), (_, bytes_empty, cores_empty)) in full.into_iter().zip(empty) {
