@@ -26,6 +26,8 @@ pub mod retry;
 pub mod crash;
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod vectors;
 
 pub use batch::{Batch, BatchBuilder, Kind, Record, View};
 pub use id::{Incarnation, StreamId, TopicName};

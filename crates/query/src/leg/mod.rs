@@ -10,6 +10,8 @@ pub mod fit;
 pub mod run;
 pub mod report;
 pub mod tap;
+#[cfg(test)]
+mod vectors;
 
 use std::path::PathBuf;
 use std::time::Duration;
