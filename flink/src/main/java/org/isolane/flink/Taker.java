@@ -1,0 +1,363 @@
+package org.isolane.flink;
+
+import java.io.IOException;
+import java.util.HashMap;
+import java.util.Map;
+import org.apache.flink.api.common.TaskInfo;
+import org.apache.flink.api.common.eventtime.WatermarkOutput;
+import org.apache.flink.api.common.eventtime.WatermarkStrategy;
+import org.apache.flink.api.common.serialization.DeserializationSchema;
+import org.apache.flink.api.common.state.ListState;
+import org.apache.flink.api.common.state.ListStateDescriptor;
+import org.apache.flink.api.common.state.ValueState;
+import org.apache.flink.api.common.state.ValueStateDescriptor;
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.core.fs.Path;
+import org.apache.flink.metrics.Counter;
+import org.apache.flink.metrics.MetricGroup;
+import org.apache.flink.runtime.state.KeyGroupRangeAssignment;
+import org.apache.flink.runtime.state.StateInitializationContext;
+import org.apache.flink.runtime.state.StateSnapshotContext;
+import org.apache.flink.runtime.state.VoidNamespace;
+import org.apache.flink.runtime.state.VoidNamespaceSerializer;
+import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
+import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
+import org.apache.flink.streaming.api.watermark.Watermark;
+import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
+import org.apache.flink.streaming.runtime.watermarkstatus.WatermarkStatus;
+import org.apache.flink.table.data.GenericRowData;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.utils.JoinedRowData;
+import org.apache.flink.table.data.utils.ProjectedRowData;
+
+/**
+ * Takes each record once. Keyed by source.
+ *
+ * <p>State, per source: the ranges taken, and its length once its end was read. Per subtask: how far each partition of each
+ * cluster has been taken, and the horizon; both are the maximum over all subtasks. With aligned barriers every record
+ * before a barrier has been seen by some subtask, so that this maximum is exactly the checkpoint's position. Behind
+ * unaligned barriers records are still under way, and a hand-over would lose them: that is refused.
+ *
+ * <p>An operator and not a {@code KeyedProcessFunction}, because the hand-over needs every source that is known.
+ *
+ * <p>Limit: none on the number of sources yet; nothing is forgotten here, and the horizon is the one that was handed over.
+ */
+final class Taker extends AbstractStreamOperator<RowData> implements OneInputStreamOperator<Piece, RowData> {
+    private static final long serialVersionUID = 1;
+    private static final byte[] NOTHING = {};
+    private static final int CAUSE_CHARS_MAX = 300;
+
+    /** What is taken, how it becomes rows, and who hears of it. */
+    record Plan(
+            String[] clusters,
+            String topic,
+            String format,
+            DeserializationSchema<RowData> decoder,
+            int[] fields,
+            Column[] columns,
+            Options.SetApart setApart,
+            WatermarkStrategy<RowData> watermark,
+            String handOverFrom,
+            Publisher publisher)
+            implements java.io.Serializable {}
+
+    private final Plan plan;
+
+    private transient ValueStateDescriptor<long[]> takenDescriptor;
+    private transient ValueState<long[]> taken;
+    private transient ValueState<Long> finished;
+    private transient ListState<long[]> placesState;
+    private transient ListState<Integer> horizonState;
+    private transient Map<HandOver.Place, HandOver.Position> positions;
+    private transient int horizonMinutes;
+    private transient Watermarks watermarks;
+    private transient MetricGroup metrics;
+    private transient Counter rows;
+    private transient Counter doubles;
+    private transient Counter dropped;
+    private transient Counter quarantined;
+    private transient Counter unpublished;
+
+    Taker(Plan plan) {
+        this.plan = plan;
+    }
+
+    @Override
+    public void initializeState(StateInitializationContext context) throws Exception {
+        super.initializeState(context);
+        takenDescriptor = new ValueStateDescriptor<>("taken", PrimitiveArrayTypeInfo.LONG_PRIMITIVE_ARRAY_TYPE_INFO);
+        taken = context.getKeyedStateStore().getState(takenDescriptor);
+        finished = context.getKeyedStateStore().getState(new ValueStateDescriptor<>("finished", Types.LONG));
+        placesState = context.getOperatorStateStore().getUnionListState(
+                new ListStateDescriptor<>("positions", PrimitiveArrayTypeInfo.LONG_PRIMITIVE_ARRAY_TYPE_INFO));
+        horizonState = context.getOperatorStateStore().getUnionListState(new ListStateDescriptor<>("horizon", Types.INT));
+        positions = new HashMap<>();
+        horizonMinutes = Dedup.NO_HORIZON;
+        if (context.isRestored()) {
+            for (long[] place : placesState.get()) {
+                reach(new HandOver.Place((int) place[0], (int) place[1]), new HandOver.Position(place[2], place[3]));
+            }
+            for (int horizon : horizonState.get()) {
+                horizonMinutes = Math.max(horizonMinutes, horizon);
+            }
+        } else if (plan.handOverFrom != null) {
+            beginFrom(HandOver.read(new Path(plan.handOverFrom)));
+        }
+    }
+
+    /** Knows what the object says of the sources that are this subtask's. */
+    private void beginFrom(HandOver object) throws IOException {
+        object.positions.forEach(this::reach);
+        horizonMinutes = object.horizonMinutes;
+        TaskInfo task = getRuntimeContext().getTaskInfo();
+        int keyGroups = task.getMaxNumberOfParallelSubtasks();
+        for (Map.Entry<String, HandOver.Taken> source : object.sources.entrySet()) {
+            int owner = KeyGroupRangeAssignment.assignKeyToParallelOperator(
+                    source.getKey(), keyGroups, task.getNumberOfParallelSubtasks());
+            if (owner == task.getIndexOfThisSubtask()) {
+                setCurrentKey(source.getKey());
+                taken.update(source.getValue().ranges());
+                if (source.getValue().finished() >= 0) {
+                    finished.update(source.getValue().finished());
+                }
+            }
+        }
+    }
+
+    @Override
+    public void open() throws Exception {
+        super.open();
+        if (getOperatorConfig().isUnalignedCheckpointsEnabled()) {
+            throw new IllegalStateException(Source.UNALIGNED);
+        }
+        metrics = getMetricGroup().addGroup("isolane");
+        rows = metrics.counter("rows");
+        doubles = metrics.counter("doubles");
+        dropped = metrics.counter(Fate.DROPPED.word());
+        quarantined = metrics.counter(Fate.QUARANTINED.word());
+        unpublished = metrics.counter("hand_overs_failed");
+        positions.keySet().forEach(this::show);
+        plan.decoder.open(new DecoderContext(getMetricGroup(), getUserCodeClassloader()));
+        if (plan.watermark != null) {
+            watermarks = new Watermarks(plan.watermark, this::getMetricGroup, new Emitter());
+            tickLater();
+        }
+    }
+
+    @Override
+    public void processElement(StreamRecord<Piece> element) throws Exception {
+        Piece piece = element.getValue();
+        HandOver.Place place = new HandOver.Place(piece.cluster, piece.partition);
+        if (reach(place, new HandOver.Position(piece.offset + 1, piece.appendTimeMs))) {
+            show(place);
+        }
+        Provenance record = piece.provenance();
+        Dedup.Verdict verdict = take(record);
+        switch (verdict) {
+            case NEW -> {
+                if (record.kind().isRecord()) {
+                    decode(piece, place);
+                } else {
+                    dropped.inc();
+                }
+            }
+            case DOUBLE -> doubles.inc();
+            case SILENT -> {}
+            case APART_OVERLAP, APART_STALE, APART_NO_RANGE -> setApart(piece, verdict.cause());
+        }
+    }
+
+    /** Judges a record, and remembers it. */
+    private Dedup.Verdict take(Provenance record) throws IOException {
+        long[] known = taken.value();
+        Dedup.Verdict verdict = Dedup.judge(record, known, horizonMinutes);
+        if (verdict != Dedup.Verdict.DOUBLE && Dedup.leavesTrace(record, known, horizonMinutes)) {
+            taken.update(Ranges.insert(known == null ? Ranges.NONE : known, record.start(), record.end()));
+        }
+        if (record.kind() == Kind.END && Dedup.leavesTrace(record, known, horizonMinutes)) {
+            Long length = finished.value();
+            finished.update(length == null ? (Long) record.end() : (Long) Math.max(length, record.end()));
+        }
+        return verdict;
+    }
+
+    private void decode(Piece piece, HandOver.Place place) {
+        RowData row;
+        try {
+            row = plan.decoder.deserialize(piece.value == null ? NOTHING : piece.value);
+        } catch (IOException | RuntimeException error) {
+            setApart(piece, cause(error));
+            return;
+        }
+        if (row == null) {
+            setApart(piece, plan.format + ": no value");
+            return;
+        }
+        RowData whole = whole(ProjectedRowData.from(plan.fields).replaceRow(row), piece, null, null);
+        rows.inc();
+        output.collect(new StreamRecord<>(whole));
+        if (watermarks != null) {
+            watermarks.row(place, whole);
+        }
+    }
+
+    private String cause(Throwable error) {
+        Throwable root = error;
+        while (root.getCause() != null) {
+            root = root.getCause();
+        }
+        String message = plan.format + ": " + (root.getMessage() == null ? root.getClass().getSimpleName() : root.getMessage());
+        String line = message.lines().findFirst().orElse(message);
+        return line.length() <= CAUSE_CHARS_MAX ? line : line.substring(0, CAUSE_CHARS_MAX) + "...";
+    }
+
+    private void setApart(Piece piece, String cause) {
+        quarantined.inc();
+        switch (plan.setApart) {
+            case ROW -> output.collect(new StreamRecord<>(
+                    whole(new GenericRowData(plan.fields.length), piece, Fate.QUARANTINED.word(), cause)));
+            case FAIL -> throw new IllegalStateException(where(piece) + ": " + cause);
+            case COUNT -> LOG.error("set apart, and no query asks for it: {}: {}", where(piece), cause);
+        }
+    }
+
+    private String where(Piece piece) {
+        return "record " + piece.provenance() + " of topic " + plan.topic + " (cluster " + plan.clusters[piece.cluster]
+                + ", partition " + piece.partition + ", offset " + piece.offset + ")";
+    }
+
+    private RowData whole(RowData row, Piece piece, String fate, String cause) {
+        if (plan.columns.length == 0) {
+            return row;
+        }
+        Column.Context context = new Column.Context(plan.clusters, plan.topic, fate, cause);
+        GenericRowData metadata = new GenericRowData(plan.columns.length);
+        for (int at = 0; at < plan.columns.length; at++) {
+            metadata.setField(at, plan.columns[at].value(piece, context));
+        }
+        return new JoinedRowData(row.getRowKind(), row, metadata);
+    }
+
+    /** Whether this is the first word of a place. */
+    private boolean reach(HandOver.Place place, HandOver.Position position) {
+        HandOver.Position before = positions.get(place);
+        if (before == null || before.offset() < position.offset()) {
+            positions.put(place, position);
+        }
+        return before == null;
+    }
+
+    /** Shows where a partition stands, as far as this subtask knows: the greatest number over all subtasks counts. */
+    private void show(HandOver.Place place) {
+        MetricGroup group = metrics.addGroup("cluster", plan.clusters[place.cluster()])
+                .addGroup("partition", Integer.toString(place.partition()));
+        group.gauge("position", () -> positions.get(place).offset());
+        group.gauge("append_time_ms", () -> positions.get(place).appendTimeMs());
+    }
+
+    @Override
+    public void snapshotState(StateSnapshotContext context) throws Exception {
+        super.snapshotState(context);
+        placesState.clear();
+        for (Map.Entry<HandOver.Place, HandOver.Position> entry : positions.entrySet()) {
+            HandOver.Place place = entry.getKey();
+            HandOver.Position position = entry.getValue();
+            placesState.add(new long[] {place.cluster(), place.partition(), position.offset(), position.appendTimeMs()});
+        }
+        horizonState.clear();
+        horizonState.add(horizonMinutes);
+        if (plan.publisher != null) {
+            publishPart(context.getCheckpointId());
+        }
+    }
+
+    /** A checkpoint is worth more than its hand-over object: that it cannot be written is said, and fails nothing. */
+    private void publishPart(long checkpoint) throws Exception {
+        HandOver part = plan.publisher.begin(job(), checkpoint);
+        part.positions.putAll(positions);
+        part.horizonMinutes = horizonMinutes;
+        this.<String>getKeyedStateBackend().applyToAllKeys(
+                VoidNamespace.INSTANCE, VoidNamespaceSerializer.INSTANCE, takenDescriptor, (source, state) -> {
+                    Long length = finished.value();
+                    part.sources.put(source, new HandOver.Taken(state.value(), length == null ? -1 : length));
+                });
+        try {
+            plan.publisher.writePart(part, getRuntimeContext().getTaskInfo().getIndexOfThisSubtask());
+        } catch (IOException error) {
+            unpublished.inc();
+            LOG.error("the hand-over object of checkpoint {} cannot be written", checkpoint, error);
+        }
+    }
+
+    @Override
+    public void notifyCheckpointComplete(long checkpoint) throws Exception {
+        super.notifyCheckpointComplete(checkpoint);
+        if (plan.publisher == null || getRuntimeContext().getTaskInfo().getIndexOfThisSubtask() != 0) {
+            return;
+        }
+        try {
+            int subtasks = getRuntimeContext().getTaskInfo().getNumberOfParallelSubtasks();
+            LOG.info("handed over: {}", plan.publisher.publish(job(), checkpoint, subtasks));
+        } catch (IOException error) {
+            unpublished.inc();
+            LOG.error("the hand-over object of checkpoint {} cannot be published", checkpoint, error);
+        }
+    }
+
+    private String job() {
+        return getRuntimeContext().getJobInfo().getJobId().toHexString();
+    }
+
+    /** The readers state no watermarks; only the end of everything passes. */
+    @Override
+    public void processWatermark(Watermark mark) throws Exception {
+        if (mark.getTimestamp() == Watermark.MAX_WATERMARK.getTimestamp()) {
+            super.processWatermark(mark);
+        }
+    }
+
+    @Override
+    public void processWatermarkStatus(WatermarkStatus status) throws Exception {
+        if (watermarks == null) {
+            super.processWatermarkStatus(status);
+        }
+    }
+
+    private void tickLater() {
+        long interval = getExecutionConfig().getAutoWatermarkInterval();
+        if (interval > 0) {
+            getProcessingTimeService().registerTimer(getProcessingTimeService().getCurrentProcessingTime() + interval, at -> {
+                watermarks.tick();
+                tickLater();
+            });
+        }
+    }
+
+    /** Where the watermark goes that is the minimum over the partitions. */
+    private final class Emitter implements WatermarkOutput {
+        private boolean isIdle;
+
+        @Override
+        public void emitWatermark(org.apache.flink.api.common.eventtime.Watermark watermark) {
+            markActive();
+            output.emitWatermark(new Watermark(watermark.getTimestamp()));
+        }
+
+        @Override
+        public void markIdle() {
+            if (!isIdle) {
+                isIdle = true;
+                output.emitWatermarkStatus(WatermarkStatus.IDLE);
+            }
+        }
+
+        @Override
+        public void markActive() {
+            if (isIdle) {
+                isIdle = false;
+                output.emitWatermarkStatus(WatermarkStatus.ACTIVE);
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+package org.isolane.flink;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class HandOverTest {
+    @TempDir
+    Path folder;
+
+    /** The Rust side reads the same text as a leg's state. */
+    @Test
+    void theTextIsTheOneThatTheRustSideReads() throws IOException {
+        String text = Files.readString(Path.of("../crates/stream/vectors/hand-over.json"));
+        HandOver object = HandOver.parse(text);
+        assertEquals(text, object.print());
+        assertArrayEquals(
+                new long[] {0, 500, 600, 1L << 48}, object.sources.get("01a2b3c4d5e6f708192a3b4c").ranges());
+        assertEquals(new HandOver.Position(17, 1_795_420_800_000L), object.positions.get(new HandOver.Place(0, 0)));
+        assertEquals(500, object.sources.get("01c83dc0000000000000000b").finished());
+        assertEquals(-1, object.sources.get("01c83db0000000000000000a").finished());
+        assertEquals(29_900_123, object.horizonMinutes);
+    }
+
+    @Test
+    void whatIsNoObjectIsRefusedWithTheReason() {
+        String source = "{\"format\":\"isolane.hand-over.1\",\"topic\":\"t\",\"positions\":[],\"sources\":{\"%s\":{\"taken\":%s}}}";
+        String id = "01a2b3c4d5e6f708192a3b4c";
+        String[][] broken = {
+            {"", "format"}, {"{", "end-of-input"}, {"[]", "format"}, {"{\"format\":\"isolane.hand-over.2\"}", "format"},
+            {"{\"format\":\"isolane.hand-over.1\"}", "topic"},
+            {"{\"format\":\"isolane.hand-over.1\",\"topic\":\"t\",\"sources\":{}}", "positions"},
+            {"{\"format\":\"isolane.hand-over.1\",\"topic\":\"t\",\"positions\":[{\"place\":{\"cluster\":0,\"partition\":-1},"
+                    + "\"offset\":1}],\"sources\":{}}", "partition"},
+            {"{\"format\":\"isolane.hand-over.1\",\"topic\":\"t\",\"positions\":[{\"place\":{\"cluster\":0,\"partition\":1},"
+                    + "\"offset\":\"1\"}],\"sources\":{}}", "offset"},
+            {String.format(source, "01a2", "[]"), "source"}, {String.format(source, id, "[[1]]"), "taken"},
+            {String.format(source, id, "[[5,4]]"), "no range"}, {String.format(source, id, "[[\"0\",4]]"), "taken"},
+            {String.format(source, id, "null"), "taken"},
+        };
+        for (String[] line : broken) {
+            IOException error = assertThrows(IOException.class, () -> HandOver.parse(line[0]), line[0]);
+            assertTrue(error.getMessage().contains(line[1]), line[0] + ": " + error.getMessage());
+        }
+    }
+
+    @Test
+    void aSourceThatTwoSubtasksKnowIsAnError() throws IOException {
+        HandOver one = new HandOver();
+        HandOver other = new HandOver();
+        one.sources.put("01a2b3c4d5e6f708192a3b4c", new HandOver.Taken(Ranges.of(0, 4), -1));
+        other.sources.put("01a2b3c4d5e6f708192a3b4c", new HandOver.Taken(Ranges.of(4, 8), -1));
+        assertThrows(IOException.class, () -> one.add(other));
+    }
+
+    @Test
+    void whoFindsTheNameFindsAllOfIt() throws IOException {
+        org.apache.flink.core.fs.Path path = new org.apache.flink.core.fs.Path(folder.toString(), "object.json");
+        HandOver object = new HandOver();
+        object.write(path);
+        object.checkpoint = 8;
+        object.write(path);
+        assertEquals(8, HandOver.read(path).checkpoint);
+        try (java.util.stream.Stream<Path> files = Files.list(folder)) {
+            assertEquals(1, files.count(), "something is left beside it");
+        }
+        Files.writeString(folder.resolve("torn.json"), object.print().substring(0, 20));
+        IOException error = assertThrows(
+                IOException.class, () -> HandOver.read(new org.apache.flink.core.fs.Path(folder.toString(), "torn.json")));
+        assertTrue(error.getMessage().contains("torn.json"), error.getMessage());
+    }
+}
