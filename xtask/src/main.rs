@@ -1,5 +1,5 @@
 //! The project's own commands, the same ones that CI runs:
-//! `cargo xtask check|test|sim|fuzz|soak|power-loss|bench|golden|services`.
+//! `cargo xtask check|test|sim|fuzz|soak|power-loss|bench|golden|flink|services`.
 
 mod run;
 mod check;
@@ -9,6 +9,7 @@ mod fuzz;
 mod sim;
 mod services;
 mod golden;
+mod flink;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   bench ARGUMENTS   the figures of the README, each beside its limit
   golden [--check [--sample N]]
                     what Flink answers to the cases of xtask/flink/cases.txt; writes or checks the file in crates/query
+  flink             builds and tests the table connector for Flink with Maven; not part of `test` yet
   services fetch flink|kafka
                     downloads what the tests are held against, pinned, into target/services
   services up kafka [--dir DIR]
@@ -57,6 +59,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         "power-loss" => test::power_loss(rest),
         "bench" => test::bench(rest),
         "golden" => golden::run(rest),
+        "flink" => flink::run(rest),
         "services" => services::run(rest),
         other => bail!("unknown command {other:?}\n{USAGE}"),
     }

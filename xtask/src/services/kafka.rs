@@ -50,7 +50,7 @@ pub fn up(arguments: &[&str]) -> Result<()> {
 
 /// Copies beside the place and renames at the end: what has its name is whole.
 fn download_kafka(libs: &Path) -> Result<()> {
-    install_missing(|| has("mvn", "--version").then_some(()), "Maven", "maven")?;
+    super::maven()?;
     let (sources, jars) = (root().join("xtask/kafka"), empty("kafka-jars")?);
     let mut maven = Command::new("mvn");
     maven.args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"]);

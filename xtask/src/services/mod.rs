@@ -50,6 +50,12 @@ pub fn folder() -> PathBuf {
     root().join("target/services")
 }
 
+/// Maven, and `java` of a JDK to run it with.
+pub fn maven() -> Result<PathBuf> {
+    install_missing(|| has("mvn", "--version").then_some(()), "Maven", "maven")?;
+    jdk()
+}
+
 /// `java` of a JDK of the right version: in `JAVA_HOME`, on the path, or where Debian puts it.
 fn jdk() -> Result<PathBuf> {
     install_missing(find_jdk, &format!("a JDK {JAVA_MAJOR}"), &format!("openjdk-{JAVA_MAJOR}-jdk-headless"))
