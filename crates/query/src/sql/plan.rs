@@ -124,7 +124,10 @@ impl Planner {
             let ColumnKind::Metadata { ty, key } = &column.kind else { continue };
             let Some((metadata, of)) = Metadata::of_key(key) else {
                 let message = format!("there is no metadata '{key}'");
-                self.problems.push(column.at.problem(message, "these are: il, source, append_time, event_time"));
+                self.problems.push(column.at.problem(
+                    message,
+                    "these are: il, source, kind, start, end, lap, append_time, event_time, fate, cause",
+                ));
                 continue;
             };
             if !types::castable(&of, ty) {

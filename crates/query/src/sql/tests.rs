@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use proptest::prelude::*;
 use serde_json::Value;
 use stream::{Header, Range, SourceId};
@@ -222,6 +223,19 @@ fn each_row_has_a_fate_of_its_own() {
     assert!(matches!(&output.fates[3], RowFate::Failed(cause) if cause.starts_with("json: ")));
     assert_eq!(output.batch.column(1).as_string::<i32>().value(0), header().to_string());
     assert_eq!(output.event_times_ms, [7, 7], "no watermark, no event time: the append time");
+}
+
+#[test]
+fn a_text_for_flink_that_asks_for_fates_delivers_the_same_rows() {
+    let sql = "CREATE TABLE t (a INT, fate STRING METADATA VIRTUAL, cause STRING METADATA VIRTUAL,
+          kind STRING METADATA VIRTUAL, `start` BIGINT METADATA VIRTUAL, `end` BIGINT METADATA VIRTUAL, lap INT METADATA VIRTUAL)
+        WITH ('connector' = 'isolane', 'format' = 'json');
+        INSERT INTO s SELECT a, cause, kind, `end` - `start` AS length, lap FROM t WHERE fate IS NULL;";
+    let output = run(sql, &[br#"{"a":1}"#, b"no json"]);
+    assert_eq!(output.origin, [0]);
+    assert!(output.batch.column(1).is_null(0));
+    assert_eq!(output.batch.column(2).as_string::<i32>().value(0), "e");
+    assert_eq!(output.batch.column(3).as_primitive::<Int64Type>().value(0), header().range.len() as i64);
 }
 
 #[test]

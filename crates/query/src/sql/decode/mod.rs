@@ -55,6 +55,17 @@ pub enum Metadata {
     AppendTime,
     /// `event_time`: event time from its header.
     EventTime,
+    /// `kind`: the letter of its kind.
+    Kind,
+    /// `start`: the first ordinal that it covers.
+    Start,
+    /// `end`: the first behind it.
+    End,
+    /// `lap`: how often it was pressed back.
+    Lap,
+    /// `fate`, `cause`: NULL. On Flink a record that is set apart becomes a row with these; here it becomes none, so that
+    /// `WHERE fate IS NULL` means the same on both.
+    Fate,
 }
 
 impl Metadata {
@@ -66,6 +77,11 @@ impl Metadata {
             "source" => Some((Metadata::Source, super::types::STRING)),
             "append_time" => Some((Metadata::AppendTime, instant)),
             "event_time" => Some((Metadata::EventTime, instant)),
+            "kind" => Some((Metadata::Kind, super::types::STRING)),
+            "start" => Some((Metadata::Start, SqlType::BigInt)),
+            "end" => Some((Metadata::End, SqlType::BigInt)),
+            "lap" => Some((Metadata::Lap, SqlType::Int)),
+            "fate" | "cause" => Some((Metadata::Fate, super::types::STRING)),
             _ => None,
         }
     }
@@ -76,6 +92,11 @@ impl Metadata {
             Metadata::Source => Datum::Text(row.header.source.to_string().into()),
             Metadata::AppendTime => Datum::Ticks(row.append_time_ms),
             Metadata::EventTime => row.header.event_time_ms.map_or(Datum::Null, Datum::Ticks),
+            Metadata::Kind => Datum::Text(char::from(row.header.kind.letter()).to_string().into()),
+            Metadata::Start => Datum::Int(row.header.range.start as i64),
+            Metadata::End => Datum::Int(row.header.range.end as i64),
+            Metadata::Lap => Datum::Int(row.header.lap.into()),
+            Metadata::Fate => Datum::Null,
         }
     }
 }

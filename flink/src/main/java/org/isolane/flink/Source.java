@@ -12,6 +12,7 @@ import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.connector.kafka.source.KafkaSource;
 import org.apache.flink.connector.kafka.source.KafkaSourceBuilder;
+import org.apache.flink.connector.kafka.source.KafkaSourceOptions;
 import org.apache.flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer;
 import org.apache.flink.core.execution.CheckpointingMode;
 import org.apache.flink.streaming.api.datastream.DataStream;
@@ -43,6 +44,9 @@ class Source
     private static final String AT_LEAST_ONCE = "connector 'isolane' needs exactly-once checkpoints: with at-least-once ones "
             + "records behind a barrier are already taken for those before it, and would be lost at a restart; "
             + "set 'execution.checkpointing.mode' = 'EXACTLY_ONCE'";
+
+    /** How often a cluster is asked for its partitions, in ms: one that was away, or has got more, is read soon. */
+    private static final String DISCOVERY_MS = "10000";
 
     /** What the options say. */
     record Settings(
@@ -180,9 +184,11 @@ class Source
                 .setProperties(settings.kafka)
                 .setBootstrapServers(cluster.servers())
                 .setClientIdPrefix("isolane-" + cluster.name() + "-" + settings.topic)
-                .setTopics(settings.topic)
+                .setKafkaSubscriber(new Partitions(cluster, settings.topic, settings.bounded))
                 .setStartingOffsets(startingOffsets(cluster))
                 .setDeserializer(new Reader(cluster, metadata.contains(Column.HEADERS.key())));
+        String discovery = KafkaSourceOptions.PARTITION_DISCOVERY_INTERVAL_MS.key();
+        builder.setProperty(discovery, settings.kafka.getProperty(discovery, DISCOVERY_MS));
         if (settings.group != null) {
             builder.setGroupId(settings.group);
         }

@@ -2,7 +2,7 @@
  * Isolane's table connector for Apache Flink: the source side.
  *
  * <p>The way of a record: {@link org.isolane.flink.Factory} reads the table's options, {@link org.isolane.flink.Source} lays
- * a stock Kafka source per cluster, {@link org.isolane.flink.Reader} makes a {@link org.isolane.flink.Piece} of each Kafka
+ * a stock Kafka source per cluster ({@link org.isolane.flink.Partitions} says of what), {@link org.isolane.flink.Reader} makes a {@link org.isolane.flink.Piece} of each Kafka
  * record, and behind a {@code keyBy} of the source {@link org.isolane.flink.Taker} drops what was taken before, decodes the
  * rest, and gives what cannot be decoded a fate. {@link org.isolane.flink.HandOver} is how another engine goes on from there.
  *
