@@ -58,7 +58,7 @@ stop() { local trigger; trigger=$(curl -sf -XPOST "http://127.0.0.1:48081/jobs/$
   rest "/jobs/$JOB/savepoints/$trigger" | jq -c .operation; }
 counts() { local vertex; for vertex in $(rest "/jobs/$JOB" | jq -r '.vertices[].id'); do
   rest "/jobs/$JOB/vertices/$vertex/metrics" | jq -r '.[].id' | grep -E 'isolane\.(rows|doubles|dropped|quarantined|foreign|hand_overs_failed)$|\.lag$' | while read -r id; do
-    echo "$id=$(rest "/jobs/$JOB/vertices/$vertex/metrics?get=$id" | jq -r '.[0].value')"; done; done | sed 's/isolane-take: [^.]*//' | sort | tr '\n' ' '; echo; }
+    echo "$id=$(rest "/jobs/$JOB/vertices/$vertex/metrics?get=$id" | jq -r '.[0].value')"; done; done | sed 's/isolane-take: [^.]*//' | sort | tr '\n' ' ' || true; echo; }
 
 for port in 46123 48081 49092 49093 49192 49193; do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && { say "port $port is taken"; exit 1; }; done
 sed "s#@WORK@#$WORK#g" "$HERE/config.yaml.in" >"$WORK/conf/config.yaml"
@@ -80,7 +80,7 @@ say "kill -9 of the TaskManager; completed checkpoints: $(rest "/jobs/$JOB/check
 kill -9 "$(cat "$PIDS/tm")"; rm "$PIDS/tm"; tm
 wait "$OFFER"; say "offered: $(cat "$WORK/offered.json")"
 until_ok "all rows" 160 python3 "$HERE/verify.py" "$WORK" "$WORK/offered.json" wait
-counts >/dev/null; sleep 3; say "restarts: $(rest "/jobs/$JOB/checkpoints" | jq -c '.counts')"; say "metrics: $(counts)"
+counts >/dev/null; sleep 3; until_ok "the job" 60 running; say "restarts: $(rest "/jobs/$JOB/checkpoints" | jq -c '.counts')"; say "metrics: $(counts)"
 doubles() { counts | grep -o 'doubles=[0-9]*' | cut -d= -f2 | paste -sd+ | bc; }
 if [ -n "${OUTAGE:-}" ]; then
   KNOWN=$(doubles); kafka failover 49192; until_ok "failover" 60 kcat -b 127.0.0.1:49192 -L -m 2; SERVERS="127.0.0.1:49092 127.0.0.1:49192"

@@ -2,9 +2,10 @@
  * Isolane's table connector for Apache Flink: the source side.
  *
  * <p>The way of a record: {@link org.isolane.flink.Factory} reads the table's options, {@link org.isolane.flink.Source} lays
- * a stock Kafka source per cluster ({@link org.isolane.flink.Partitions} says of what), {@link org.isolane.flink.Reader} makes a {@link org.isolane.flink.Piece} of each Kafka
- * record, and behind a {@code keyBy} of the source {@link org.isolane.flink.Taker} drops what was taken before, decodes the
- * rest, and gives what cannot be decoded a fate. {@link org.isolane.flink.HandOver} is how another engine goes on from there.
+ * a stock Kafka source per cluster, of the partitions that {@link org.isolane.flink.Partitions} finds;
+ * {@link org.isolane.flink.Reader} makes a {@link org.isolane.flink.Piece} of each Kafka record, and behind a {@code keyBy}
+ * of the source {@link org.isolane.flink.Taker} drops what was taken before, decodes the rest, and gives what cannot be
+ * decoded a fate. {@link org.isolane.flink.HandOver} is how another engine goes on from there.
  *
  * <p>Pure, and held against the Rust side by common test vectors ({@code crates/stream/vectors}):
  * {@link org.isolane.flink.Provenance}, {@link org.isolane.flink.SourceId}, {@link org.isolane.flink.Ranges},
