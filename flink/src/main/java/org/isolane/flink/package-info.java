@@ -1,11 +1,13 @@
 /**
- * Isolane's table connector for Apache Flink: the source side.
+ * Isolane's table connector for Apache Flink.
  *
  * <p>The way of a record: {@link org.isolane.flink.Factory} reads the table's options, {@link org.isolane.flink.Source} lays
  * a stock Kafka source per cluster, of the partitions that {@link org.isolane.flink.Partitions} finds;
  * {@link org.isolane.flink.Reader} makes a {@link org.isolane.flink.Piece} of each Kafka record, and behind a {@code keyBy}
  * of the source {@link org.isolane.flink.Taker} drops what was taken before, decodes the rest, and gives what cannot be
  * decoded a fate. {@link org.isolane.flink.HandOver} is how another engine goes on from there.
+ * On the way out {@link org.isolane.flink.ParquetFormat} has Flink's file sink write {@link org.isolane.flink.ParquetFile}s, whose
+ * footers say what was {@link org.isolane.flink.Delivered}.
  *
  * <p>Pure, and held against the Rust side by common test vectors ({@code crates/stream/vectors}):
  * {@link org.isolane.flink.Provenance}, {@link org.isolane.flink.SourceId}, {@link org.isolane.flink.Ranges},

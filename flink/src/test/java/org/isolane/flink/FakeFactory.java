@@ -2,8 +2,11 @@ package org.isolane.flink;
 
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
+import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.api.connector.source.util.ratelimit.RateLimiterStrategy;
+import org.apache.flink.connector.datagen.source.DataGeneratorSource;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.table.connector.ProviderContext;
@@ -15,6 +18,8 @@ import org.apache.flink.table.types.DataType;
 public final class FakeFactory extends Factory {
     /** What the clusters hold. */
     static final List<Piece> PIECES = new CopyOnWriteArrayList<>();
+    /** How many are read before a checkpoint must be complete; else nothing would be when a job fails on the way. */
+    static final int PER_CHECKPOINT = 500;
 
     @Override
     public String factoryIdentifier() {
@@ -45,7 +50,13 @@ public final class FakeFactory extends Factory {
 
         @Override
         DataStream<Piece> read(ProviderContext provider, StreamExecutionEnvironment env) {
-            return env.fromData(TypeInformation.of(Piece.class), PIECES.toArray(Piece[]::new));
+            TypeInformation<Piece> type = TypeInformation.of(Piece.class);
+            if (PIECES.size() <= PER_CHECKPOINT) {
+                return env.fromData(type, PIECES.toArray(Piece[]::new));
+            }
+            DataGeneratorSource<Piece> paced = new DataGeneratorSource<>(
+                    at -> PIECES.get(at.intValue()), PIECES.size(), RateLimiterStrategy.perCheckpoint(PER_CHECKPOINT), type);
+            return env.fromSource(paced, WatermarkStrategy.noWatermarks(), "fake").setParallelism(1);
         }
     }
 }

@@ -1,0 +1,99 @@
+package org.isolane.flink;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+
+/**
+ * What the rows of one file cover, for its own footer. Pure.
+ *
+ * <p>{@code isolane.ranges} is a JSON object {@code {source: [[start, end], ...]}}, as in the files of the Rust side,
+ * {@code isolane.rows} how many rows there are, and {@code isolane.repeated} how many ordinals were covered again by a further
+ * row: 0, unless a query makes several rows of a record, or its rows are those set apart because they overlap.
+ *
+ * <p>Limits: 16 bytes a range in memory while the file is open, twice that while its footer is made. Records that follow
+ * one another in their source are one range; the worst case is a range a row.
+ */
+final class Delivered {
+    /** Footer key of the ranges. */
+    static final String RANGES = "isolane.ranges";
+    /** Footer key of the number of rows. */
+    static final String ROWS = "isolane.rows";
+    /** Footer key of the number of ordinals that were covered again. */
+    static final String REPEATED = "isolane.repeated";
+
+    private final Map<String, Log> sources = new TreeMap<>();
+    private long rows;
+
+    /** Counts a row of a record. */
+    void add(Provenance record) {
+        rows++;
+        if (!record.isEmpty()) {
+            sources.computeIfAbsent(record.source(), source -> new Log()).add(record.start(), record.end());
+        }
+    }
+
+    /** What the footer says. */
+    Map<String, String> footer() {
+        StringBuilder text = new StringBuilder("{");
+        long repeated = 0;
+        for (Map.Entry<String, Log> source : sources.entrySet()) {
+            long[] set = source.getValue().set();
+            repeated += source.getValue().ordinals - Ranges.total(set);
+            text.append(text.length() == 1 ? "\"" : ",\"").append(source.getKey()).append("\":[");
+            for (int at = 0; at < set.length; at += 2) {
+                text.append(at == 0 ? "[" : ",[").append(set[at]).append(',').append(set[at + 1]).append(']');
+            }
+            text.append(']');
+        }
+        return Map.of(RANGES, text.append('}').toString(), ROWS, Long.toString(rows), REPEATED, Long.toString(repeated));
+    }
+
+    /**
+     * Ranges of one source as they came: adding one costs the same whatever came before, which a sorted set cannot promise
+     * when two partitions bring a source's records by turns.
+     */
+    private static final class Log {
+        private static final int PAIRS_BEGIN = 4;
+
+        private long[] pairs = new long[2 * PAIRS_BEGIN];
+        private int length;
+        private long ordinals;
+
+        void add(long start, long end) {
+            ordinals += end - start;
+            if (length > 0 && pairs[length - 1] == start) {
+                pairs[length - 1] = end;
+                return;
+            }
+            if (length == pairs.length) {
+                pairs = Arrays.copyOf(pairs, 2 * length);
+            }
+            pairs[length++] = start;
+            pairs[length++] = end;
+        }
+
+        /** The sorted set: what is in order already is taken as a whole, and joined with its neighbours by twos. */
+        long[] set() {
+            List<long[]> sets = new ArrayList<>();
+            for (int at = 0; at < length; ) {
+                int end = at + 2;
+                while (end < length && pairs[end] > pairs[end - 1]) {
+                    end += 2;
+                }
+                sets.add(Arrays.copyOfRange(pairs, at, end));
+                at = end;
+            }
+            while (sets.size() > 1) {
+                List<long[]> joined = new ArrayList<>();
+                for (int at = 0; at < sets.size(); at += 2) {
+                    joined.add(at + 1 == sets.size() ? sets.get(at) : Ranges.union(sets.get(at), sets.get(at + 1)));
+                }
+                sets = joined;
+            }
+            return sets.isEmpty() ? Ranges.NONE : sets.get(0);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+package org.isolane.flink;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.ServiceLoader;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.stream.Stream;
+import org.apache.flink.configuration.CheckpointingOptions;
+import org.apache.flink.configuration.Configuration;
+import org.apache.flink.configuration.RestartStrategyOptions;
+import org.apache.flink.formats.parquet.ParquetInputFile;
+import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.table.api.StatementSet;
+import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
+import org.apache.flink.table.functions.ScalarFunction;
+import org.apache.flink.test.junit5.MiniClusterExtension;
+import org.apache.flink.types.Row;
+import org.apache.flink.util.CloseableIterator;
+import org.apache.parquet.hadoop.ParquetFileReader;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Files of the format, by Flink's own sink on a small cluster in this process, read by Parquet's and Flink's own readers. */
+class ParquetFormatTest {
+    private static final int RECORDS = 3_000;
+    private static final int SOURCES = 7;
+    private static final int BROKEN_EVERY = 100;
+    private static final int FILTERED_EVERY = 3;
+
+    @RegisterExtension
+    static final MiniClusterExtension CLUSTER = new MiniClusterExtension(new MiniClusterResourceConfiguration.Builder()
+            .setNumberTaskManagers(1)
+            .setNumberSlotsPerTaskManager(2)
+            .build());
+
+    @TempDir
+    Path folder;
+
+    private final Configuration configuration = new Configuration();
+
+    @BeforeEach
+    void begin() {
+        FakeFactory.PIECES.clear();
+        List<Piece> pieces = new ArrayList<>();
+        for (int at = 0; at < RECORDS; at++) {
+            Provenance record = new Provenance(Kind.EVENT, source(at), at / SOURCES * 10L, at / SOURCES * 10L + 10, 0, null);
+            String text = "{\"id\": " + at + ", \"day\": \"d" + at % 2 + "\"" + (at % BROKEN_EVERY == 0 ? "" : "}");
+            byte[] value = text.getBytes(StandardCharsets.UTF_8);
+            pieces.add(Piece.of(record, 0, at % 3, at / 3, 1_795_420_800_000L + at, value));
+            if (at % 4 == 0 && at > 40) {
+                Piece copy = pieces.get(at - 40);
+                pieces.add(Piece.of(copy.provenance(), 1, 0, at / 4, 1_795_420_800_000L + at, copy.value));
+            }
+        }
+        FakeFactory.PIECES.addAll(pieces);
+    }
+
+    private static String source(int record) {
+        return String.format("%07x%017x", 29_900_000, record % SOURCES);
+    }
+
+    private StreamTableEnvironment tables() {
+        configuration.setString("execution.checkpointing.interval", "100 ms");
+        configuration.set(CheckpointingOptions.CHECKPOINTS_DIRECTORY, folder.resolve("checkpoints").toUri().toString());
+        configuration.set(RestartStrategyOptions.RESTART_STRATEGY, "fixed-delay");
+        StreamExecutionEnvironment env = StreamExecutionEnvironment.getExecutionEnvironment(configuration);
+        env.setParallelism(2);
+        StreamTableEnvironment tables = StreamTableEnvironment.create(env);
+        tables.executeSql("CREATE TABLE src (id INT, `day` STRING, fate STRING METADATA VIRTUAL, cause STRING METADATA VIRTUAL, "
+                + "il STRING METADATA VIRTUAL) WITH ('connector' = 'isolane-fake', 'clusters' = 'normal=a:1;failover=c:1', "
+                + "'topic' = 'a.b.c.1f', 'format' = 'json', 'hand-over.to' = '" + folder.resolve("objects").toUri() + "')");
+        return tables;
+    }
+
+    private String table(String name, String columns, String more, String options) {
+        return "CREATE TABLE " + name + " (" + columns + ") " + more + " WITH ('connector' = 'filesystem', 'path' = '"
+                + folder.resolve(name).toUri() + "', 'format' = 'isolane-parquet'" + options + ")";
+    }
+
+    /** Fails once, in the middle, when files have been committed. */
+    public static final class Stumble extends ScalarFunction {
+        private static final AtomicInteger SEEN = new AtomicInteger();
+        private static final AtomicInteger FILES_THEN = new AtomicInteger();
+
+        /** The number itself. */
+        public Integer eval(Integer id, String good) {
+            if (SEEN.incrementAndGet() > RECORDS / 3 && FILES_THEN.get() == 0) {
+                int files = files(Path.of(good)).size();
+                if (files > 0 && FILES_THEN.compareAndSet(0, files)) {
+                    throw new IllegalStateException("stumbled");
+                }
+            }
+            return id;
+        }
+    }
+
+    /** Committed files: Flink's sink gives all others a dot. */
+    private static List<Path> files(Path folder) {
+        try (Stream<Path> all = Files.walk(folder)) {
+            return all.filter(path -> Files.isRegularFile(path) && !path.getFileName().toString().startsWith(".")).toList();
+        } catch (IOException error) {
+            throw new UncheckedIOException(error);
+        }
+    }
+
+    /** What the footers of all files say together. */
+    private static final class Said {
+        final Map<String, long[]> ranges = new TreeMap<>();
+        long rows;
+        final Set<String> columns = new HashSet<>();
+
+        void read(Path path) throws IOException {
+            org.apache.flink.core.fs.Path file = new org.apache.flink.core.fs.Path(path.toUri());
+            try (ParquetFileReader reader = ParquetFileReader.open(
+                    new ParquetInputFile(file.getFileSystem().open(file), Files.size(path)))) {
+                Map<String, String> footer = reader.getFileMetaData().getKeyValueMetaData();
+                assertEquals(reader.getRecordCount(), Long.parseLong(footer.get("isolane.rows")), path.toString());
+                assertEquals("0", footer.get("isolane.repeated"), path.toString());
+                reader.getFileMetaData().getSchema().getFields().forEach(field -> columns.add(field.getName()));
+                rows += reader.getRecordCount();
+                new ObjectMapper().readTree(footer.get("isolane.ranges")).fields()
+                        .forEachRemaining(source -> add(path, source.getKey(), source.getValue()));
+            }
+        }
+
+        private void add(Path path, String source, JsonNode pairs) {
+            long[] set = ranges.getOrDefault(source, Ranges.NONE);
+            for (JsonNode pair : pairs) {
+                long start = pair.get(0).longValue();
+                long end = pair.get(1).longValue();
+                assertEquals(Ranges.Relation.DISJOINT, Ranges.relation(set, start, end), "twice: " + source + " in " + path);
+                set = Ranges.insert(set, start, end);
+            }
+            ranges.put(source, set);
+        }
+    }
+
+    private static Said said(Path folder) throws IOException {
+        Said said = new Said();
+        for (Path path : files(folder)) {
+            said.read(path);
+        }
+        return said;
+    }
+
+    private interface Which {
+        boolean is(int record);
+    }
+
+    /** The ranges of some of the records, as text, for equality. */
+    private static Map<String, String> ranges(Which which) {
+        Map<String, long[]> ranges = new TreeMap<>();
+        for (int at = 0; at < RECORDS; at++) {
+            if (which.is(at)) {
+                long start = at / SOURCES * 10L;
+                ranges.merge(source(at), new long[] {start, start + 10}, Ranges::union);
+            }
+        }
+        return texts(ranges);
+    }
+
+    private static Map<String, String> texts(Map<String, long[]> ranges) {
+        Map<String, String> texts = new TreeMap<>();
+        ranges.forEach((source, set) -> texts.put(source, Arrays.toString(set)));
+        return texts;
+    }
+
+    private List<Row> rows(StreamTableEnvironment tables, String query) throws Exception {
+        List<Row> rows = new ArrayList<>();
+        try (CloseableIterator<Row> each = tables.executeSql(query).collect()) {
+            each.forEachRemaining(rows::add);
+        }
+        return rows;
+    }
+
+    @Test
+    void theFootersOfAJobThatFailedOnTheWayHaveEachDeliveredRecordOnce() throws Exception {
+        StreamTableEnvironment tables = tables();
+        tables.createTemporarySystemFunction("stumble", Stumble.class);
+        tables.executeSql(table("good", "id INT, il STRING", "", ""));
+        tables.executeSql(table("apart", "cause STRING, provenance STRING", "", ", 'isolane-parquet.il' = 'provenance'"));
+        StatementSet both = tables.createStatementSet();
+        both.addInsertSql("INSERT INTO good SELECT stumble(id, '" + folder.resolve("good") + "'), il FROM src "
+                + "WHERE fate IS NULL AND MOD(id, " + FILTERED_EVERY + ") <> 0");
+        both.addInsertSql("INSERT INTO apart SELECT cause, il FROM src WHERE fate IS NOT NULL");
+        both.execute().await();
+
+        Which isBroken = at -> at % BROKEN_EVERY == 0;
+        Which isGood = at -> at % FILTERED_EVERY != 0 && !isBroken.is(at);
+        assertTrue(Stumble.FILES_THEN.get() > 0, "it never failed behind a committed file");
+        Said good = said(folder.resolve("good"));
+        Said apart = said(folder.resolve("apart"));
+        assertTrue(files(folder.resolve("good")).size() > Stumble.FILES_THEN.get(), "nothing was committed after the failure");
+        assertEquals(ranges(isGood), texts(good.ranges));
+        assertEquals(ranges(isBroken), texts(apart.ranges));
+        assertEquals(Set.of("id"), good.columns);
+
+        tables.executeSql("CREATE TABLE again (id INT) WITH ('connector' = 'filesystem', 'path' = '"
+                + folder.resolve("good").toUri() + "', 'format' = 'parquet')");
+        List<Row> rows = rows(tables, "SELECT id FROM again");
+        assertEquals(good.rows, rows.size());
+        assertEquals(
+                Stream.iterate(0, at -> at + 1).limit(RECORDS).filter(isGood::is).toList(),
+                rows.stream().map(row -> (Integer) row.getField(0)).sorted().toList());
+        assertEquals(RECORDS / BROKEN_EVERY, apart.rows);
+        filteredIsWhatWasTakenAndStandsInNoFile(good, apart, at -> !isGood.is(at) && !isBroken.is(at));
+    }
+
+    private void filteredIsWhatWasTakenAndStandsInNoFile(Said good, Said apart, Which which) throws IOException {
+        Path newest;
+        try (Stream<Path> objects = Files.list(folder.resolve("objects"))) {
+            newest = objects.filter(path -> path.toString().endsWith(".json")).max(Comparator.comparing(ParquetFormatTest::checkpoint))
+                    .orElseThrow();
+        }
+        Map<String, long[]> filtered = new TreeMap<>();
+        HandOver.read(new org.apache.flink.core.fs.Path(newest.toUri())).sources.forEach((source, taken) -> {
+            long[] left = Ranges.difference(taken.ranges(), good.ranges.getOrDefault(source, Ranges.NONE));
+            filtered.put(source, Ranges.difference(left, apart.ranges.getOrDefault(source, Ranges.NONE)));
+        });
+        assertEquals(ranges(which), texts(filtered));
+    }
+
+    private static long checkpoint(Path object) {
+        String name = object.getFileName().toString();
+        return Long.parseLong(name.substring(name.lastIndexOf('-') + 1, name.lastIndexOf('.')));
+    }
+
+    @Test
+    void partitionsHaveFilesAndFootersOfTheirOwn() throws Exception {
+        StreamTableEnvironment tables = tables();
+        tables.executeSql(table("days", "il STRING, id INT, `day` STRING", "PARTITIONED BY (`day`)",
+                ", 'isolane-parquet.compression' = 'ZSTD', 'sink.rolling-policy.file-size' = '1 kb'"));
+        tables.executeSql("INSERT INTO days SELECT il, id, `day` FROM src WHERE fate IS NULL").await();
+        Said even = said(folder.resolve("days/day=d0"));
+        Said odd = said(folder.resolve("days/day=d1"));
+        assertEquals(ranges(at -> at % 2 == 0 && at % BROKEN_EVERY != 0), texts(even.ranges));
+        assertEquals(ranges(at -> at % 2 == 1), texts(odd.ranges));
+        assertEquals(Set.of("id"), odd.columns);
+        try (ParquetFileReader reader = open(files(folder.resolve("days/day=d1")).get(0))) {
+            assertEquals("ZSTD", reader.getFooter().getBlocks().get(0).getColumns().get(0).getCodec().name());
+        }
+    }
+
+    private static ParquetFileReader open(Path path) throws IOException {
+        org.apache.flink.core.fs.Path file = new org.apache.flink.core.fs.Path(path.toUri());
+        return ParquetFileReader.open(new ParquetInputFile(file.getFileSystem().open(file), Files.size(path)));
+    }
+
+    @Test
+    void tablesThatCouldSayNothingOfTheirRowsAreRefused() {
+        String[][] refused = {
+            {"id INT, name STRING", "", "", "id, `day`", "needs a column `il` STRING"},
+            {"id INT, il INT", "", "", "id, id", "needs a column `il` STRING"},
+            {"id INT, il STRING", "PARTITIONED BY (il)", "", "id, il", "not partitioned by"},
+            {"il STRING", "", "", "il", "needs a column beside"},
+            {"id INT, il STRING", "", ", 'auto-compaction' = 'true'", "id, il", "auto-compaction"},
+        };
+        StreamTableEnvironment tables = tables();
+        for (String[] line : refused) {
+            tables.executeSql("DROP TABLE IF EXISTS bad");
+            tables.executeSql(table("bad", line[0], line[1], line[2]));
+            String insert = "INSERT INTO bad SELECT " + line[3] + " FROM src WHERE fate IS NULL";
+            assertTrue(refusal(() -> tables.executeSql(insert)).contains(line[4]), String.join(" ", line));
+        }
+    }
+
+    @Test
+    void aRowWithoutItsProvenanceIsNotWritten() {
+        for (String[] line : new String[][] {{"CAST(NULL AS STRING)", "no provenance"}, {"'e1.2.3'", "provenance is none"}}) {
+            configuration.setString("restart-strategy.fixed-delay.attempts", "0");
+            StreamTableEnvironment tables = tables();
+            tables.executeSql(table("bad", "id INT, il STRING", "", ""));
+            String insert = "INSERT INTO bad SELECT id, " + line[0] + " FROM src WHERE fate IS NULL";
+            String text = refusal(() -> tables.executeSql(insert).await());
+            assertTrue(text.contains(line[1]), text);
+            assertEquals(List.of(), files(folder.resolve("bad")));
+        }
+    }
+
+    private static String refusal(org.junit.jupiter.api.function.Executable call) {
+        StringBuilder text = new StringBuilder();
+        for (Throwable error = assertThrows(Exception.class, call); error != null; error = error.getCause()) {
+            text.append(error.getMessage()).append('\n');
+        }
+        return text.toString();
+    }
+
+    /** Flink's filesystem connector loads every format there is to find one. */
+    @Test
+    void theFormatIsFoundAndHarmsNobodyWhereParquetIsNotInstalled() throws Exception {
+        ClassLoader bare = new ClassLoader(getClass().getClassLoader()) {
+            @Override
+            protected Class<?> loadClass(String name, boolean resolve) throws ClassNotFoundException {
+                if (name.startsWith("org.apache.parquet.") || name.startsWith("org.apache.hadoop.")
+                        || name.startsWith("org.apache.flink.formats.parquet.")) {
+                    throw new ClassNotFoundException(name);
+                }
+                if (!name.startsWith("org.isolane.flink.ParquetF")) {
+                    return super.loadClass(name, resolve);
+                }
+                try (var in = getResourceAsStream(name.replace('.', '/') + ".class")) {
+                    byte[] bytes = in.readAllBytes();
+                    Class<?> known = findLoadedClass(name);
+                    return known != null ? known : defineClass(name, bytes, 0, bytes.length);
+                } catch (IOException error) {
+                    throw new ClassNotFoundException(name, error);
+                }
+            }
+        };
+        Class<?> format = Class.forName("org.isolane.flink.ParquetFormat", true, bare);
+        assertEquals(bare, format.getClassLoader());
+        Object made = format.getConstructor().newInstance();
+        assertEquals("isolane-parquet", format.getMethod("factoryIdentifier").invoke(made));
+        assertThrows(NoClassDefFoundError.class, () -> Class.forName("org.isolane.flink.ParquetFile", true, bare));
+        assertTrue(ServiceLoader.load(org.apache.flink.table.factories.Factory.class, getClass().getClassLoader()).stream()
+                .anyMatch(provider -> provider.type().equals(ParquetFormat.class)));
+    }
+}
