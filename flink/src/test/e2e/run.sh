@@ -4,10 +4,13 @@
 # failover cluster is away from before the job's start until all is delivered, and then comes back; with OUTAGE=later it goes
 # away while the job runs. Takes one to two minutes.
 #   run.sh WORK FLINK KAFKA EXTRA   an empty folder; Flink's distribution; Kafka's jars; jars beside Flink's: flink-connector-kafka,
-#                                   kafka-clients, flink-sql-gateway and flink-sql-gateway-api (for the SQL client), the connector
+#                                   kafka-clients, flink-sql-gateway and flink-sql-gateway-api (for the SQL client), flink-parquet,
+#                                   parquet-hadoop and hadoop-client-runtime with what they need, the connector
+#   PYTHON                          a Python with pyarrow, which reads what came out
 # Ends only what it started, by process id.
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd); WORK=$1 FLINK=$2 KAFKA=$3 EXTRA=$4
+PYTHON=${PYTHON:-python3}; "$PYTHON" -c 'import pyarrow.parquet'
 RECORDS=${RECORDS:-200000} SECONDS_LONG=${SECONDS_LONG:-25}
 CLASSES=$HERE/../../../target; PIDS=$WORK/pids; mkdir -p "$WORK"/{conf,log,tmp} "$PIDS"
 say() { echo "$(date +%T) $*"; }
@@ -74,12 +77,12 @@ until_ok "the job" 120 running
 [ -z "${OUTAGE:-}" ] || SERVERS=127.0.0.1:49092
 say "offering $RECORDS records in $SECONDS_LONG s"
 offer "$RECORDS" "$SECONDS_LONG" false >"$WORK/offered.json" & OFFER=$!
-sleep $((SECONDS_LONG / 2))
+sleep $((SECONDS_LONG / 2)); until_ok "the first committed files" 60 eval 'ls "$WORK"/good/[!._]*'
 [ "${OUTAGE:-}" != later ] || { end kafka-failover; say "the failover cluster is away"; sleep 12; }
-say "kill -9 of the TaskManager; completed checkpoints: $(rest "/jobs/$JOB/checkpoints" | jq .counts.completed), rows so far: $(cat "$WORK"/good/[!._]* 2>/dev/null | wc -l)"
+say "kill -9 of the TaskManager; completed checkpoints: $(rest "/jobs/$JOB/checkpoints" | jq .counts.completed), committed files so far: $(ls "$WORK/good" | wc -l)"
 kill -9 "$(cat "$PIDS/tm")"; rm "$PIDS/tm"; tm
 wait "$OFFER"; say "offered: $(cat "$WORK/offered.json")"
-until_ok "all rows" 160 python3 "$HERE/verify.py" "$WORK" "$WORK/offered.json" wait
+until_ok "all rows" 160 "$PYTHON" "$HERE/verify.py" "$WORK" "$WORK/offered.json" wait
 counts >/dev/null; sleep 3; until_ok "the job" 60 running; say "restarts: $(rest "/jobs/$JOB/checkpoints" | jq -c '.counts')"; say "metrics: $(counts)"
 doubles() { counts | grep -o 'doubles=[0-9]*' | cut -d= -f2 | paste -sd+ | bc; }
 if [ -n "${OUTAGE:-}" ]; then
@@ -88,10 +91,10 @@ if [ -n "${OUTAGE:-}" ]; then
   WANT=$((KNOWN + $(jq '.records + .copies + .marks' "$WORK/again.json")))
   until_ok "all doubles" 120 eval '[ "$(doubles)" = "$WANT" ]' || true; DOUBLES=$(doubles)
   say "doubles dropped: $DOUBLES, offered: $WANT; $(rest "/jobs/$JOB/checkpoints" | jq -c '.counts')"
-  say "stop with savepoint: $(stop)"; python3 "$HERE/verify.py" "$WORK" "$WORK/offered.json"; [ "$DOUBLES" = "$WANT" ]; say "done"; exit 0
+  say "stop with savepoint: $(stop)"; "$PYTHON" "$HERE/verify.py" "$WORK" "$WORK/offered.json"; [ "$DOUBLES" = "$WANT" ]; say "done"; exit 0
 fi
 say "stop with savepoint: $(stop)"
-python3 "$HERE/verify.py" "$WORK" "$WORK/offered.json"
+"$PYTHON" "$HERE/verify.py" "$WORK" "$WORK/offered.json"
 
 FROM=$(ls -t "$WORK"/hand-over/*.json | head -1); say "another job, parallelism 1, from $(basename "$FROM") ($(stat -c %s "$FROM") bytes)"
 # Everything is offered once more, to other partitions: all of it is known, and not one row may come of it.
@@ -102,6 +105,6 @@ WANT=$(jq '.records + .copies + .marks' "$WORK/offered.json")
 until_ok "all doubles" 120 eval '[ "$(doubles)" = "$WANT" ]' || true
 DOUBLES=$(doubles); say "doubles dropped: $DOUBLES, offered again: $WANT; metrics: $(counts)"
 say "stop with savepoint: $(stop)"
-python3 "$HERE/verify.py" "$WORK" "$WORK/offered.json"
+"$PYTHON" "$HERE/verify.py" "$WORK" "$WORK/offered.json"
 [ "$DOUBLES" = "$WANT" ]
 say "done"
