@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use admin::api::tokens::Issued;
 use anyhow::{Context, Result, ensure};
 use gateway::Access;
 use http::Method;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use stream::StreamId;
 use stream::config::{StreamConfig, StreamSpec};
@@ -91,12 +91,6 @@ impl Child {
     pub fn resident_bytes(&self) -> Result<u64> {
         measure::resident_bytes(self.pid)
     }
-}
-
-/// The one answer of admin's that holds a token's secret.
-#[derive(Deserialize)]
-struct Issued {
-    secret: String,
 }
 
 /// See the file's header.

@@ -116,7 +116,7 @@ fn due(shared: &Shared, rests: &Rests, at_least_one: bool) -> Vec<StreamConfig> 
     resting.into_iter().for_each(|config| book.still_changed(config.spec.id));
     drop(book);
     if due.is_empty() && at_least_one {
-        due.extend(streams.values().next().cloned());
+        due.extend(streams.values().min_by_key(|config| rests.rests(config.incarnation, now)).cloned());
     }
     due
 }

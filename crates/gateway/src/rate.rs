@@ -13,8 +13,6 @@ use stream::token::Rate;
 use stream::wire::{Refusal, RefusalReason};
 use tokio::time::Instant;
 
-use crate::accept::answer::Refused;
-
 /// How much may come at once, as time at the rate.
 const BURST: Duration = Duration::from_secs(1);
 /// The same of what is refused.
@@ -109,8 +107,6 @@ pub fn charge(payers: &[&Rates], now: Instant, bytes: usize) {
 
 /// What is spent on refusing one stream's requests, as bytes a second: about a tenth of a core.
 const REFUSED_BYTES_PER_SECOND: u64 = 10 << 20;
-/// What a request counts for that is refused for what it is, beside its bytes.
-const REFUSED_BYTES_MIN: usize = 100 << 10;
 /// How long an answer is held back at most, and how many of one stream at a time.
 const HELD_MAX: Duration = Duration::from_secs(2);
 const HELD_ANSWERS_MAX: usize = 256;
@@ -129,19 +125,6 @@ pub struct Held<'a> {
     tarpit: &'a Tarpit,
     /// For how long.
     pub wait: Duration,
-}
-
-/// What is charged for a request that was refused after so many bytes were read or unpacked: nothing if the journal is to
-/// blame, its bytes if its sender only sent too much, and more if nobody would take it.
-pub fn refused_bytes(refused: &Refused, bytes: usize) -> Option<usize> {
-    match refused {
-        Refused::Batch(refusal) => match refusal.reason {
-            RefusalReason::Unavailable | RefusalReason::DiskFull => None,
-            RefusalReason::QueueFull | RefusalReason::RateLimited => Some(bytes),
-            _ => Some(REFUSED_BYTES_MIN + bytes),
-        },
-        _ => Some(REFUSED_BYTES_MIN + bytes),
-    }
 }
 
 impl Tarpit {
@@ -224,15 +207,6 @@ mod tests {
                 prop_assert!(f64::from(requests) <= seconds * requests_max as f64 + 1.0 + 1e-6);
             }
         }
-    }
-
-    #[test]
-    fn who_is_to_blame_pays() {
-        let of = |reason| refused_bytes(&Refusal::new(reason, "stream a", "no").into(), 7);
-        assert_eq!(of(RefusalReason::Unavailable), None);
-        assert_eq!(of(RefusalReason::QueueFull), Some(7));
-        assert_eq!(of(RefusalReason::Unauthorized), Some(7 + REFUSED_BYTES_MIN));
-        assert_eq!(refused_bytes(&Refused::TooSlow, 0), Some(REFUSED_BYTES_MIN));
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@
 use std::io;
 use std::thread;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use crate::error::ServeError;
@@ -23,62 +23,46 @@ pub struct Threads {
     pub core: Handle,
     /// Where connections are served, each on one of these.
     pub doors: Vec<Handle>,
-    _own: Vec<Own>,
-}
-
-/// What ends with them.
-enum Own {
-    /// One thread: ends when this is dropped.
-    Thread { _end: oneshot::Sender<()> },
-    /// Several that take work from each other.
-    Pool(Option<Runtime>),
+    /// Dropped, they end the threads.
+    _ends: Vec<oneshot::Sender<()>>,
 }
 
 impl Threads {
     /// Starts them.
     pub fn start() -> Result<Self, ServeError> {
         let broken = |error: io::Error| ServeError::Broken(error.to_string());
-        let (core, own) = match cores() / 2 {
-            0 | 1 => thread_of("core").map_err(broken)?,
-            threads => pool_of("core", threads).map_err(broken)?,
-        };
-        let doors: io::Result<Vec<_>> = (0..cores()).map(|_| thread_of("door")).collect();
-        let (doors, mut all): (Vec<_>, Vec<_>) = doors.map_err(broken)?.into_iter().unzip();
-        all.push(own);
-        Ok(Self { core, doors, _own: all })
+        let (core, end) = start("core", cores() / 2).map_err(broken)?;
+        let doors: io::Result<Vec<_>> = (0..cores()).map(|_| start("door", 1)).collect();
+        let (doors, mut ends): (Vec<_>, Vec<_>) = doors.map_err(broken)?.into_iter().unzip();
+        ends.push(end);
+        Ok(Self { core, doors, _ends: ends })
     }
 
     /// All on the threads of the caller.
     #[cfg(test)]
     pub fn of_caller() -> Self {
         let caller = Handle::current();
-        Self { core: caller.clone(), doors: vec![caller], _own: Vec::new() }
+        Self { core: caller.clone(), doors: vec![caller], _ends: Vec::new() }
     }
 }
 
-impl Drop for Own {
-    fn drop(&mut self) {
-        // Nobody waits here: what is in flight has landed, or its sender sends it again.
-        if let Self::Pool(pool) = self {
-            pool.take().into_iter().for_each(Runtime::shutdown_background);
-        }
+/// Starts a thread that no other takes work from, or several that do. Nobody waits for them at the end: what is in flight has
+/// landed then, or its sender sends it again.
+fn start(name: &str, threads: usize) -> io::Result<(Handle, oneshot::Sender<()>)> {
+    let mut builder = match threads {
+        0 | 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if threads > 1 {
+        builder.worker_threads(threads);
     }
-}
-
-/// A thread that no other takes work from.
-fn thread_of(name: &str) -> io::Result<(Handle, Own)> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let runtime = builder.thread_name(name).enable_all().build()?;
     let (handle, (end, ended)) = (runtime.handle().clone(), oneshot::channel::<()>());
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         let _dropped = runtime.block_on(ended);
         runtime.shutdown_background();
     })?;
-    Ok((handle, Own::Thread { _end: end }))
-}
-
-fn pool_of(name: &str, threads: usize) -> io::Result<(Handle, Own)> {
-    let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()?;
-    Ok((runtime.handle().clone(), Own::Pool(Some(runtime))))
+    Ok((handle, end))
 }
 
 /// Cores that this process may use.

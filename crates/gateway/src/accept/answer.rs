@@ -38,6 +38,25 @@ pub enum Refused {
     TooSlow,
 }
 
+/// What a request counts for that is refused for what it is, beside its bytes.
+const BYTES_MIN: usize = 100 << 10;
+
+impl Refused {
+    /// What is charged to the [`crate::rate::Tarpit`] after so many bytes were read or unpacked: nothing if the journal is to
+    /// blame, the bytes if their sender only sent too much, and more if nobody would take them.
+    pub fn charged_bytes(&self, bytes: usize) -> Option<usize> {
+        let reason = match self {
+            Self::Batch(refusal) => refusal.reason,
+            _ => return Some(BYTES_MIN + bytes),
+        };
+        match reason {
+            RefusalReason::Unavailable | RefusalReason::DiskFull => None,
+            RefusalReason::QueueFull | RefusalReason::RateLimited => Some(bytes),
+            _ => Some(BYTES_MIN + bytes),
+        }
+    }
+}
+
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         Self::Batch(refusal)
@@ -131,4 +150,18 @@ fn may_pass(status: StatusCode) -> bool {
 /// `Retry-After` knows whole seconds only, and zero would mean at once.
 fn whole_seconds(refusal: &Refusal) -> u64 {
     refusal.retry_after.as_millis().div_ceil(1000).max(1) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_to_blame_pays() {
+        let of = |reason| Refused::from(Refusal::new(reason, "stream a", "no")).charged_bytes(7);
+        assert_eq!(of(RefusalReason::Unavailable), None);
+        assert_eq!(of(RefusalReason::QueueFull), Some(7));
+        assert_eq!(of(RefusalReason::Unauthorized), Some(7 + BYTES_MIN));
+        assert_eq!(Refused::TooSlow.charged_bytes(0), Some(BYTES_MIN));
+    }
 }

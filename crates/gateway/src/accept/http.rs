@@ -210,7 +210,7 @@ impl Door {
         let bytes_max = if is_unwanted { DRAIN_BYTES_MAX_UNWANTED } else { DRAIN_BYTES_MAX };
         let is_sending = *refused != Refused::TooSlow && !asked.headers.contains_key(header::EXPECT);
         let drained_bytes = if is_sending { self.drain(queue, body, bytes_max).await } else { 0 };
-        let charged = rate::refused_bytes(refused, worked_bytes + drained_bytes);
+        let charged = refused.charged_bytes(worked_bytes + drained_bytes);
         if let Some(held) = charged.and_then(|bytes| tarpit.hold(Instant::now(), bytes)) {
             sleep(held.wait).await;
         }

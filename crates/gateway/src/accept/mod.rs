@@ -35,8 +35,7 @@ use tls::Tls;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `router` on `listener` until `stop` turns true, then lets each connection finish what it has begun. Each stays on
-/// one of the `threads`. On
-/// loopback only requests that name this machine as their host are answered.
+/// one of the `threads`. On loopback only requests that name this machine as their host are answered.
 pub async fn serve(
     door: &'static str,
     listener: TcpListener,
