@@ -116,7 +116,7 @@ fn unpack<'a>(encoding: Encoding, pieces: impl Iterator<Item = &'a [u8]>) -> Res
     budget.open(1, "stream".into(), 4 * BATCH_BYTES_MAX);
     let mut unpacker = Unpacker::new(encoding, budget.reserve(1, 0)?)?;
     for piece in pieces {
-        let fed = unpacker.feed(piece);
+        let fed = unpacker.feed(Bytes::copy_from_slice(piece));
         assert!(budget.held(1) <= BATCH_BYTES_MAX);
         fed?;
     }

@@ -73,8 +73,7 @@ struct Zstd {
 impl Unpacker {
     /// Reads a body that comes in `encoding`, charging `permit`.
     pub fn new(encoding: Encoding, permit: Permit) -> Result<Self, Refusal> {
-        // What is charged already is the stated length: a buffer of that size need not grow.
-        let sink = Sink { bytes: Vec::with_capacity(permit.bytes().min(BATCH_BYTES_MAX)), permit, refusal: None };
+        let sink = Sink { whole: None, bytes: Vec::new(), permit, refusal: None };
         let layer = match encoding {
             Encoding::Identity => Layer::Identity(sink),
             Encoding::Gzip => Layer::Gzip(Box::new(MultiGzDecoder::new(sink))),
@@ -105,13 +104,13 @@ impl Unpacker {
     }
 
     /// [`Unpacker::feed`], to be done elsewhere.
-    pub fn fed(mut self, piece: &[u8]) -> (Self, Result<(), Refusal>) {
+    pub fn fed(mut self, piece: Bytes) -> (Self, Result<(), Refusal>) {
         let fed = self.feed(piece);
         (self, fed)
     }
 
     /// Takes the next bytes of the body.
-    pub fn feed(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
+    pub fn feed(&mut self, chunk: Bytes) -> Result<(), Refusal> {
         if chunk.is_empty() {
             // HTTP/2 may end a body with one. A decoder that is asked on between two frames wants the next.
             return Ok(());
@@ -121,9 +120,9 @@ impl Unpacker {
             return Err(too_large());
         }
         let fed = match &mut self.layer {
-            Layer::Identity(sink) => sink.write_all(chunk),
-            Layer::Gzip(decoder) => decoder.write_all(chunk),
-            Layer::Zstd(zstd) => zstd.feed(chunk),
+            Layer::Identity(sink) => sink.take(chunk),
+            Layer::Gzip(decoder) => decoder.write_all(&chunk),
+            Layer::Zstd(zstd) => zstd.feed(&chunk),
         };
         fed.map_err(|error| self.sink().refusal.take().unwrap_or_else(|| malformed(&error)))
     }
@@ -142,7 +141,8 @@ impl Unpacker {
             Layer::Gzip(decoder) => decoder.finish().map_err(|error| malformed(&error))?,
             Layer::Zstd(zstd) => zstd.sink,
         };
-        Ok((sink.bytes.into_boxed_slice().into(), sink.permit))
+        let body = sink.whole.unwrap_or_else(|| sink.bytes.into_boxed_slice().into());
+        Ok((body, sink.permit))
     }
 
     fn sink(&mut self) -> &mut Sink {
@@ -173,6 +173,8 @@ impl Zstd {
 
 /// What has come out so far, within the limit and the budget.
 struct Sink {
+    /// A body that came in one piece: most do, and need no copy.
+    whole: Option<Bytes>,
     bytes: Vec<u8>,
     permit: Permit,
     refusal: Option<Refusal>,
@@ -196,10 +198,25 @@ impl Write for Sink {
 }
 
 impl Sink {
-    /// Doubles the buffer, charged before it grows.
+    /// Takes a piece as it is. Only a whole body is kept where it came: a part would hold its connection's buffer for as
+    /// long as the rest takes.
+    fn take(&mut self, piece: Bytes) -> io::Result<()> {
+        if let Some(whole) = self.whole.take() {
+            self.write_all(&whole)?;
+        }
+        let is_whole = self.bytes.is_empty() && piece.len() == self.permit.bytes() && piece.len() <= BATCH_BYTES_MAX;
+        if !is_whole {
+            return self.write_all(&piece);
+        }
+        self.whole = Some(piece);
+        Ok(())
+    }
+
+    /// Doubles the buffer, charged before it grows. What is charged at first is the stated length: a buffer of that size
+    /// need not grow.
     fn make_room(&mut self, needed: usize) -> Result<(), Refusal> {
         if needed > self.bytes.capacity() {
-            let room = needed.max(2 * self.bytes.capacity()).min(BATCH_BYTES_MAX);
+            let room = needed.max(2 * self.bytes.capacity()).max(self.permit.bytes()).min(BATCH_BYTES_MAX);
             self.permit.grow(room)?;
             self.bytes.reserve_exact(room - self.bytes.len());
         }
@@ -243,14 +260,14 @@ mod tests {
     }
 
     fn unpack(encoding: Encoding, body: &[u8], chunk: usize) -> Result<Bytes, RefusalReason> {
-        unpack_chunks(encoding, &body.chunks(chunk).collect::<Vec<_>>())
+        unpack_chunks(encoding, 0, &body.chunks(chunk).collect::<Vec<_>>())
     }
 
-    fn unpack_chunks(encoding: Encoding, chunks: &[&[u8]]) -> Result<Bytes, RefusalReason> {
+    fn unpack_chunks(encoding: Encoding, stated_bytes: usize, chunks: &[&[u8]]) -> Result<Bytes, RefusalReason> {
         let budget = budget();
-        let mut unpacker = Unpacker::new(encoding, budget.reserve(1, 0).unwrap()).unwrap();
+        let mut unpacker = Unpacker::new(encoding, budget.reserve(1, stated_bytes).unwrap()).unwrap();
         let mut fed = chunks.iter().try_for_each(|chunk| {
-            let fed = unpacker.feed(chunk);
+            let fed = unpacker.feed(Bytes::copy_from_slice(chunk));
             assert!(budget.held(1) <= BATCH_BYTES_MAX, "memory is not flat: {} bytes", budget.held(1));
             fed
         });
@@ -275,6 +292,15 @@ mod tests {
     }
 
     #[test]
+    fn a_body_is_whole_whatever_was_stated() {
+        let chunks: [&[u8]; 4] = [b"one\n", b"two\n", b"", b"six\n"];
+        for stated_bytes in [0, 3, 4, 8, 12, 100] {
+            let body = unpack_chunks(Encoding::Identity, stated_bytes, &chunks).unwrap();
+            assert_eq!(body, &b"one\ntwo\nsix\n"[..], "{stated_bytes} stated");
+        }
+    }
+
+    #[test]
     fn bombs_are_cut_at_the_limit() {
         let bomb = vec![b'\n'; 64 << 20];
         assert_eq!(unpack(Encoding::Gzip, &gzip(&bomb), 4096), Err(RefusalReason::TooLarge));
@@ -294,7 +320,7 @@ mod tests {
                 let found = unpack(encoding, &encoded[..length], 5);
                 assert_eq!(found, Err(RefusalReason::Malformed), "{encoding:?} cut at {length}");
             }
-            assert_eq!(unpack_chunks(encoding, &[&encoded, b""]).unwrap(), &body[..], "an empty chunk at the end");
+            assert_eq!(unpack_chunks(encoding, 0, &[&encoded, b""]).unwrap(), &body[..], "an empty chunk at the end");
             let trailing = [&encoded[..], b"garbage after the end"].concat();
             assert_eq!(unpack(encoding, &trailing, 5), Err(RefusalReason::Malformed));
             assert_eq!(unpack(encoding, b"plain text, not encoded", 5), Err(RefusalReason::Malformed));
@@ -311,7 +337,7 @@ mod tests {
         budget.open(1, "stream".into(), 100_000);
         let _other = budget.reserve(1, 50_000).unwrap();
         let mut unpacker = Unpacker::new(Encoding::Gzip, budget.reserve(1, 0).unwrap()).unwrap();
-        let outcome = unpacker.feed(&gzip(&[b'x'; 60_000])).and_then(|()| unpacker.finish());
+        let outcome = unpacker.feed(gzip(&[b'x'; 60_000]).into()).and_then(|()| unpacker.finish());
         assert_eq!(outcome.unwrap_err().reason, RefusalReason::QueueFull);
     }
 

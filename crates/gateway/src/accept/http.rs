@@ -287,16 +287,18 @@ impl Door {
                 // Pieces are short for those who wait for this thread; nobody waits for a flood's.
                 let piece_bytes_max = if turn.is_flood() { usize::MAX } else { unpacker.piece_bytes_max() };
                 let piece = chunk.split_to(chunk.len().min(piece_bytes_max));
-                let fed;
-                (unpacker, fed) = if turn.is_flood() {
-                    turn.work(move || unpacker.fed(&piece)).await
-                } else {
-                    let done = unpacker.fed(&piece);
-                    drop(turn);
-                    done
+                let (fed, kept);
+                ((unpacker, fed), kept) = match turn.is_flood() {
+                    true => (turn.work(move || unpacker.fed(piece)).await, None),
+                    false => (unpacker.fed(piece), Some(turn)),
                 };
                 *worked_bytes = unpacker.worked_bytes();
                 fed?;
+                // Most bodies end with their first piece, and need no other turn.
+                if let (Some(turn), true, true) = (kept, chunk.is_empty(), body.is_end_stream()) {
+                    let (body, permit) = unpacker.finish()?;
+                    return Ok((body, permit, turn));
+                }
                 shift.reached(*worked_bytes).await;
                 if chunk.is_empty() {
                     break;
