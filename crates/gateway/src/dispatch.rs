@@ -38,15 +38,10 @@ use crate::schedule::{Binding, Schedule};
 use crate::settings::GatewaySettings;
 use crate::source::Start;
 use crate::turns::{Turn, Turns};
-use crate::{admit, metrics};
+use crate::{admit, metrics, turns};
 
 /// Messages that wait for the dispatcher; their bytes are in the budget.
 const INBOX_MESSAGES_MAX: usize = 1_024;
-/// How often rests, turns and deadlines are looked at.
-const TICK: Duration = Duration::from_millis(20);
-
-/// A tick that comes later than this finds the machine short of time. Timers are a millisecond late by themselves.
-const LATE: Duration = Duration::from_millis(2);
 /// Requests on their way to the journal, and how many of one stream there may always be.
 const UNDER_WAY_MAX: usize = 4_096;
 const UNDER_WAY_FLOOR: usize = 4;
@@ -89,7 +84,8 @@ pub struct Handle {
     access: Access,
     /// The memory budget.
     pub budget: Arc<Budget>,
-    under_way: Arc<Turns>,
+    /// Whose requests are on their way to the journal.
+    pub under_way: Arc<Turns>,
     batch_deadline: Duration,
 }
 
@@ -231,7 +227,8 @@ impl<P: Produce> Dispatcher<P> {
 
     /// Runs until the last handle is gone and nothing is queued or in flight.
     pub async fn run(mut self) {
-        let mut tick = tokio::time::interval(TICK);
+        // Rests, turns and deadlines.
+        let mut tick = tokio::time::interval(turns::LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut open, mut watching) = (true, true);
         while open || self.lanes.values().any(|lane| !lane.is_idle()) {
@@ -239,7 +236,7 @@ impl<P: Produce> Dispatcher<P> {
                 // Rare things first; landings are bounded by what is outstanding, and make room for what comes.
                 biased;
                 due = tick.tick() => {
-                    self.under_way.adjust(due.elapsed() > LATE);
+                    self.under_way.adjust(due.elapsed());
                     self.look_around();
                 }
                 changed = self.config.changed(), if watching => match changed {

@@ -113,6 +113,9 @@ async fn serve_on<P: Produce>(
     let reporter = Reporter { admin, book, directory, budget };
     let reporting = tokio::spawn(reporter.run(settings.report_every, async move { drop(report_stop.await) }));
     let dispatching = threads.core.spawn(dispatcher.run());
+    for door in &threads.doors {
+        door.spawn(turns::watch_thread(Arc::downgrade(&handle.under_way)));
+    }
     info!(%http_at, %grpc_at, "the gateway takes records");
 
     let (stopping, stop) = watch::channel(false);

@@ -13,13 +13,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::pending;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use stream::background;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::budget::QueueId;
 
@@ -29,12 +30,18 @@ const LATELY: Duration = Duration::from_secs(1);
 const FLOOD: usize = 16;
 /// Looks that must have found the machine in time before an allowance rises.
 const IN_TIME: u32 = 10;
+/// How often it is looked whether a thread is late.
+pub const LOOK: Duration = Duration::from_millis(20);
+/// Who comes to a look later than this is short of time. Timers are a millisecond late by themselves.
+const LATE: Duration = Duration::from_millis(2);
 
 /// Places, and who waits for one.
 #[derive(Debug)]
 pub struct Turns {
     places: usize,
     floor: usize,
+    /// Whether a door's thread was late since the allowance was looked at.
+    is_late: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -84,7 +91,7 @@ impl Turns {
         let floor = floor.clamp(1, places);
         let allowance = Allowance { places: floor, in_time: 0 };
         let state = State { free: places, is_wanted: false, held, ring, waiting, lately, allowance };
-        Arc::new(Self { places, floor, state: Mutex::new(state) })
+        Arc::new(Self { places, floor, is_late: AtomicBool::new(false), state: Mutex::new(state) })
     }
 
     /// A place for `queue`, when its turn has come.
@@ -111,9 +118,10 @@ impl Turns {
         if state.lately.count() <= 1 { self.places } else { state.allowance.places }
     }
 
-    /// Somebody has looked whether the machine is late: the allowance falls by half. After a while in time it rises by one,
-    /// or falls by one if nobody has had to wait meanwhile: one that nobody has tried says nothing.
-    pub fn adjust(self: &Arc<Self>, is_late: bool) {
+    /// A look that comes so late. If it or a door's thread is short of time, the allowance falls by half. After a while in
+    /// time it rises by one, or falls by one if nobody has had to wait meanwhile: one that nobody has tried says nothing.
+    pub fn adjust(self: &Arc<Self>, late: Duration) {
+        let is_late = self.is_late.swap(false, Ordering::Relaxed) || late > LATE;
         let mut state = lock(&self.state);
         let is_wanted = state.is_wanted || !state.ring.is_empty();
         state.allowance = state.allowance.after(is_late, is_wanted, self.floor, self.places);
@@ -132,6 +140,20 @@ impl Turns {
                 unheard.of = None;
                 state.give_back(queue);
             }
+        }
+    }
+}
+
+/// Looks whether the thread that this runs on is late, as long as the turns are there. A thread that is busy with the
+/// requests of one stream delays the others that come to it, whatever else the machine has to spare.
+pub async fn watch_thread(turns: Weak<Turns>) {
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let late = look.tick().await.elapsed();
+        let Some(turns) = turns.upgrade() else { return };
+        if late > LATE {
+            turns.is_late.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -353,7 +375,7 @@ mod tests {
         });
         let more: Vec<_> = more.collect();
         tokio::task::yield_now().await;
-        (0..3 * IN_TIME).for_each(|_| turns.adjust(false));
+        (0..3 * IN_TIME).for_each(|_| turns.adjust(LATE));
         drop(noisy);
         let mut floods = 0;
         for one in more {
@@ -361,7 +383,7 @@ mod tests {
         }
         assert_eq!(floods, 1, "the last ones are no flood any more");
         assert_eq!(fill(0).await.len(), 6, "more was wanted, and the machine keeps up");
-        turns.adjust(true);
+        turns.adjust(2 * LATE);
         assert_eq!(fill(0).await.len(), 3, "and does not");
         drop(quiet);
         tokio::time::advance(2 * LATELY).await;
