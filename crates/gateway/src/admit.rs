@@ -46,6 +46,11 @@ impl<'a> Gatherer<'a> {
         Self { config, gathered: BatchBuilder::with_room(0, 0, body_bytes), now_ms, times_left_out: 0 }
     }
 
+    /// Makes room for so many records, as far as they are allowed: to find room for each costs more than to count them.
+    pub fn expect(&mut self, records: usize) {
+        self.gathered.reserve(records.min(REQUEST_RECORDS_MAX));
+    }
+
     /// Takes a record, whose range ends at `range_end` of the request's own source.
     pub fn push(&mut self, range_end: u64, event_time_ms: Option<i64>, body: &[u8]) -> Result<(), Refusal> {
         let (id, gathered) = (&self.config.spec.id, &mut self.gathered);

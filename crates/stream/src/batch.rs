@@ -328,6 +328,12 @@ impl BatchBuilder {
         Self { range_lengths, body_lengths, bodies, ..Self::new(start) }
     }
 
+    /// Makes room for so many more records.
+    pub fn reserve(&mut self, records: usize) {
+        self.range_lengths.reserve_exact(records);
+        self.body_lengths.reserve_exact(records);
+    }
+
     /// The next record's range begins at `start`, at or behind [`BatchBuilder::end`].
     pub fn skip_to(&mut self, start: u64) {
         debug_assert!(start >= self.end);

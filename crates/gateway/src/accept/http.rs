@@ -8,6 +8,7 @@
 //!
 //! A refused body is still read for a moment, so that a client which sends first and listens later hears the answer.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -107,12 +108,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
+/// A request's headers, taken: the extractor of `axum` makes a copy of each.
+struct Headers(HeaderMap);
+
+impl<S: Send + Sync> FromRequestParts<S> for Headers {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(std::mem::take(&mut parts.headers)))
+    }
+}
+
 async fn take<P: Protocol>(
     State(door): State<Door>,
     Named(id): Named,
     RawQuery(query): RawQuery,
     Extension(connection): Extension<Arc<Connection>>,
-    headers: HeaderMap,
+    Headers(headers): Headers,
     body: Body,
 ) -> Response {
     let asked = Asked { id: &id, headers: &headers, query: query.as_deref(), connection: &connection };
@@ -130,7 +142,7 @@ async fn take_query(
     method: Method,
     RawQuery(query): RawQuery,
     Extension(connection): Extension<Arc<Connection>>,
-    headers: HeaderMap,
+    Headers(headers): Headers,
 ) -> Response {
     let asked = Asked { id: &id, headers: &headers, query: query.as_deref(), connection: &connection };
     let taken = match beacon::record_of(query.as_deref().unwrap_or_default()) {

@@ -17,6 +17,7 @@ impl Protocol for Lines {
     const AT_ONCE_BYTES_MAX: usize = 256 * 1024;
 
     fn gather(_: &HeaderMap, body: &Bytes, records: &mut Gatherer<'_>) -> Result<(), Refusal> {
+        records.expect(memchr::memchr_iter(b'\n', body).count() + 1);
         let mut start = 0;
         while start < body.len() {
             let end = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |at| start + at);
