@@ -124,8 +124,8 @@ fn a_hand_over_object_is_what_a_leg_begins_from() {
     let object: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let positions: Vec<Position> = serde_json::from_value(object["positions"].clone()).unwrap();
     let sources: BTreeMap<SourceId, SourceState> = serde_json::from_value(object["sources"].clone()).unwrap();
-    let at = |cluster, partition, offset| Position::at(Place { cluster, partition }, offset);
-    assert_eq!(positions, [at(0, 0, 17), at(0, 2, (1 << 48) - 1), at(1, 0, 1)]);
+    let at = |cluster, partition, offset, log| Position { place: Place { cluster, partition }, offset, log };
+    assert_eq!(positions, [at(0, 0, 17, 7), at(0, 2, (1 << 48) - 1, 0), at(1, 0, 1, u64::MAX - 1)]);
     let told = |source: &SourceState| (source.taken.as_slice().to_vec(), source.finished, source.is_complete());
     let (gap, whole) = (vec![Range::new(0, 500), Range::new(600, 1 << 48)], vec![Range::new(0, 500)]);
     assert_eq!(

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The connector on a real Kafka (two clusters) and a real Flink: doubles of both clusters, broken values, a TaskManager killed
-# in the middle, stopped with a savepoint, and gone on from the hand-over object by another job. With OUTAGE=start the
+# in the middle, stopped with a savepoint, and gone on from the hand-over object by another job; then the topic is made anew, and a
+# third job must not begin from an object of the old one. With OUTAGE=start the
 # failover cluster is away from before the job's start until all is delivered, and then comes back; with OUTAGE=later it goes
 # away while the job runs. Takes one to two minutes.
 #   run.sh WORK FLINK KAFKA EXTRA   an empty folder; Flink's distribution; Kafka's jars; jars beside Flink's: flink-connector-kafka,
@@ -55,4 +56,11 @@ DOUBLES=$(doubles); say "doubles dropped: $DOUBLES, offered again: $WANT; metric
 say "stop with savepoint: $(stop)"
 "$PYTHON" "$HERE/verify.py" "$WORK" "$WORK/offered.json"
 [ "$DOUBLES" = "$WANT" ]
+
+FROM=$(ls -t "$WORK"/hand-over/*.json | head -1); say "the topic is deleted and made again, and a third job begins from $(basename "$FROM")"
+offer 1000 0 true >/dev/null
+submit ", 'hand-over.from' = 'file://$FROM'" ""
+another() { rest "/jobs/$JOB/exceptions" | grep -q 'was deleted and made again: partition'; }
+until_ok "the job's failure" 120 another
+say "it fails: $(rest "/jobs/$JOB/exceptions" | grep -o 'topic [^ ]* of cluster [^ ]* was deleted and made again: [^,]*, and[^.]*' | head -1)"
 say "done"

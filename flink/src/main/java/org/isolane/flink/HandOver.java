@@ -1,6 +1,7 @@
 package org.isolane.flink;
 
 import java.io.IOException;
+import java.math.BigInteger;
 import java.util.Iterator;
 import java.util.Map;
 import java.util.TreeMap;
@@ -19,11 +20,12 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.Obje
  *
  * <pre>
  * {"format": "isolane.hand-over.1", "topic": "a.b.c.1f", "job": "...", "checkpoint": 7, "horizon_minutes": null,
- *  "positions": [{"place": {"cluster": 0, "partition": 2}, "offset": 17, "append_time_ms": 1795420800000}],
+ *  "positions": [{"place": {"cluster": 0, "partition": 2}, "offset": 17, "append_time_ms": 1795420800000, "log": 1234}],
  *  "sources": {"01a2b3c4d5e6f708192a3b4c": {"taken": [[0, 500]], "finished": 500, "last": []}}}
  * </pre>
  *
- * Everything before {@code offset} has been taken; of a partition that is not named nothing was. {@code append_time_ms} is that of the last record taken. {@code finished} is a source's length,
+ * Everything before {@code offset} has been taken; of a partition that is not named nothing was. {@code append_time_ms} is that of the last record taken,
+ * {@code log} the number of the partition's log without sign, left out where it is not known, see {@link TopicLog}. {@code finished} is a source's length,
  * once its end was read. {@code last} is left empty: no record of any source was seen behind the positions, which say the
  * same more roughly, so a source may be forgotten later than it could be, never sooner.
  */
@@ -45,10 +47,12 @@ final class HandOver {
     }
 
     /** How far a place has been taken: everything before the offset, the last of it appended at a time in ms since 1970. */
-    record Position(long offset, long appendTimeMs) {
-        /** The one further on. */
+    record Position(long offset, long appendTimeMs, long log) {
+        /** The one further on; which log it is of may be known from either. */
         static Position max(Position one, Position other) {
-            return one.offset >= other.offset ? one : other;
+            Position further = one.offset >= other.offset ? one : other;
+            long log = one.log == TopicLog.UNKNOWN ? other.log : one.log;
+            return further.log == log ? further : new Position(further.offset, further.appendTimeMs, log);
         }
     }
 
@@ -86,6 +90,9 @@ final class HandOver {
             ObjectNode node = places.addObject();
             node.putObject("place").put("cluster", place.cluster).put("partition", place.partition);
             node.put("offset", position.offset).put("append_time_ms", position.appendTimeMs);
+            if (position.log != TopicLog.UNKNOWN) {
+                node.put("log", new BigInteger(Long.toUnsignedString(position.log)));
+            }
         });
         ObjectNode all = root.putObject("sources");
         sources.forEach((id, taken) -> {
@@ -120,7 +127,7 @@ final class HandOver {
                 JsonNode place = required(node, "place");
                 Place at = new Place((int) number(place, "cluster"), (int) number(place, "partition"));
                 // The Rust side's own states have no time here.
-                Position position = new Position(number(node, "offset"), node.path("append_time_ms").asLong(0));
+                Position position = new Position(number(node, "offset"), node.path("append_time_ms").asLong(0), log(node));
                 object.positions.merge(at, position, Position::max);
             }
             for (Iterator<Map.Entry<String, JsonNode>> each = required(root, "sources").fields(); each.hasNext(); ) {
@@ -160,6 +167,15 @@ final class HandOver {
             throw new IOException("'" + field + "' is no number from 0: " + value);
         }
         return value.longValue();
+    }
+
+    private static long log(JsonNode node) throws IOException {
+        JsonNode value = node.path("log");
+        boolean isNumber = value.isIntegralNumber() && value.bigIntegerValue().signum() >= 0 && value.bigIntegerValue().bitLength() <= 64;
+        if (!value.isMissingNode() && !isNumber) {
+            throw new IOException("'log' is no number of 64 bits without sign: " + value);
+        }
+        return isNumber ? value.bigIntegerValue().longValue() : TopicLog.UNKNOWN;
     }
 
     /** Reads the object at a path. */

@@ -96,7 +96,7 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
         horizonMinutes = Dedup.NO_HORIZON;
         if (context.isRestored()) {
             for (long[] place : placesState.get()) {
-                reach(new HandOver.Place((int) place[0], (int) place[1]), new HandOver.Position(place[2], place[3]));
+                reach(new HandOver.Place((int) place[0], (int) place[1]), new HandOver.Position(place[2], place[3], place[4]));
             }
             for (int horizon : horizonState.get()) {
                 horizonMinutes = Math.max(horizonMinutes, horizon);
@@ -149,7 +149,10 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
     public void processElement(StreamRecord<Piece> element) throws Exception {
         Piece piece = element.getValue();
         HandOver.Place place = new HandOver.Place(piece.cluster, piece.partition);
-        if (reach(place, new HandOver.Position(piece.offset + 1, piece.appendTimeMs))) {
+        if (piece.log != TopicLog.UNKNOWN) {
+            refuseAnotherLog(piece, place);
+        }
+        if (reach(place, new HandOver.Position(piece.offset + 1, piece.appendTimeMs, piece.log))) {
             show(place);
         }
         Provenance record = piece.provenance();
@@ -242,10 +245,21 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
     /** Whether this is the first word of a place. */
     private boolean reach(HandOver.Place place, HandOver.Position position) {
         HandOver.Position before = positions.get(place);
-        if (before == null || before.offset() < position.offset()) {
-            positions.put(place, position);
-        }
+        positions.put(place, before == null ? position : HandOver.Position.max(before, position));
         return before == null;
+    }
+
+    /** What is known of positions is of the log that they name, and of no other. */
+    private void refuseAnotherLog(Piece piece, HandOver.Place place) {
+        HandOver.Position before = positions.get(place);
+        if (before != null && TopicLog.areOthers(before.log(), piece.log)) {
+            throw new IllegalStateException("topic " + plan.topic + " of cluster " + plan.clusters[place.cluster()]
+                    + " was deleted and made again: partition " + place.partition() + " was taken up to offset " + before.offset()
+                    + " of log " + Long.toUnsignedString(before.log()) + ", and the topic is log "
+                    + Long.toUnsignedString(piece.log) + " now. What the old one held and was not taken is gone. To read the new one"
+                    + " from its beginning, and drop what was taken before as doubles, begin a new job from the last hand-over object"
+                    + " without the positions of this cluster");
+        }
     }
 
     /** Shows where a partition stands, as far as this subtask knows: the greatest number over all subtasks counts. */
@@ -263,7 +277,9 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
         for (Map.Entry<HandOver.Place, HandOver.Position> entry : positions.entrySet()) {
             HandOver.Place place = entry.getKey();
             HandOver.Position position = entry.getValue();
-            placesState.add(new long[] {place.cluster(), place.partition(), position.offset(), position.appendTimeMs()});
+            placesState.add(new long[] {
+                place.cluster(), place.partition(), position.offset(), position.appendTimeMs(), position.log()
+            });
         }
         horizonState.clear();
         horizonState.add(horizonMinutes);

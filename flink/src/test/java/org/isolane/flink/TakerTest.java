@@ -329,6 +329,35 @@ class TakerTest {
     }
 
     @Test
+    void aTopicThatWasMadeAgainIsNotTakenForTheOldOne() throws Exception {
+        try (Subtask subtask = alone()) {
+            Piece first = piece(il('e', A, 0, 4), 1, 0, 0, "a0");
+            first.log = 7;
+            subtask.processElement(new StreamRecord<>(first));
+            subtask.processElement(new StreamRecord<>(piece(il('e', A, 4, 8), 1, 0, 1, "a4")));
+            subtask.processElement(new StreamRecord<>(piece(il('e', A, 8, 12), 0, 0, 0, "a8")));
+            subtask.snapshot(1, 0);
+            subtask.notifyOfCompletedCheckpoint(1);
+        }
+        HandOver object = published();
+        assertEquals(7, object.positions.get(new HandOver.Place(1, 0)).log());
+        assertEquals(TopicLog.UNKNOWN, object.positions.get(new HandOver.Place(0, 0)).log());
+        from = folder.resolve("from.json").toString();
+        object.write(new org.apache.flink.core.fs.Path(from));
+        try (Subtask subtask = alone()) {
+            Piece silent = piece(il('e', A, 12, 16), 0, 0, 1, "a12");
+            silent.log = -2;
+            subtask.processElement(new StreamRecord<>(silent));
+            Piece anew = piece(il('e', A, 16, 20), 1, 0, 0, "a16");
+            anew.log = -2;
+            Exception error = assertThrows(Exception.class, () -> subtask.processElement(new StreamRecord<>(anew)));
+            String text = error.getMessage();
+            assertTrue(text.contains("cluster failover") && text.contains("offset 2 of log 7") && text.contains("log 18446744073709551614 now"), text);
+            assertEquals(List.of("a12"), subtask.rows());
+        }
+    }
+
+    @Test
     void whatWasSnapshotDoesNotChangeAfterwards() throws Exception {
         OperatorSubtaskState state;
         try (Subtask subtask = alone()) {
