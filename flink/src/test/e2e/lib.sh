@@ -50,7 +50,7 @@ stop() { local trigger; trigger=$(curl -sf -XPOST "http://127.0.0.1:48081/jobs/$
   until_ok "stop" 60 eval "rest /jobs/$JOB/savepoints/$trigger | jq -e '.status.id == \"COMPLETED\"'"
   rest "/jobs/$JOB/savepoints/$trigger" | jq -c .operation; }
 counts() { local vertex; for vertex in $(rest "/jobs/$JOB" | jq -r '.vertices[].id'); do
-  rest "/jobs/$JOB/vertices/$vertex/metrics" | jq -r '.[].id' | grep -E 'isolane\.(rows|doubles|dropped|quarantined|foreign|hand_overs_failed)$|\.lag$' | while read -r id; do
+  rest "/jobs/$JOB/vertices/$vertex/metrics" | jq -r '.[].id' | grep -E 'isolane\.(rows|doubles|dropped|quarantined|foreign|hand_overs_failed|sources|ranges|range_set_bytes|lost_transactions)$|\.lag$' | while read -r id; do
     echo "$id=$(rest "/jobs/$JOB/vertices/$vertex/metrics?get=$id" | jq -r '.[0].value')"; done; done | sed 's/isolane-take: [^.]*//' | sort | tr '\n' ' ' || true; echo; }
 free() { for port in 46123 48081 49092 49093 49192 49193; do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && { say "port $port is taken"; return 1; }; done
   sed "s#@WORK@#$WORK#g" "$HERE/config.yaml.in" >"$WORK/conf/config.yaml"; }

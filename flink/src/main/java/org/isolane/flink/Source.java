@@ -61,6 +61,7 @@ class Source
             String handOverFrom,
             String handOverTo,
             HandOver begin,
+            long rangeSetBytesMax,
             Properties kafka) {}
 
     private final Settings settings;
@@ -131,6 +132,7 @@ class Source
                 metadata.stream().map(Column::of).toArray(Column[]::new),
                 settings.setApart,
                 watermark,
+                settings.rangeSetBytesMax,
                 settings.handOverFrom,
                 settings.handOverTo == null ? null : new Publisher(settings.handOverTo, settings.topic));
         return new DataStreamScanProvider() {

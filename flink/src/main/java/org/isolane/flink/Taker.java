@@ -41,7 +41,8 @@ import org.apache.flink.table.data.utils.ProjectedRowData;
  *
  * <p>An operator and not a {@code KeyedProcessFunction}, because the hand-over needs every source that is known.
  *
- * <p>Limit: none on the number of sources yet; nothing is forgotten here, and the horizon is the one that was handed over.
+ * <p>Limit: a {@link Footprint} of range sets a subtask, beyond which the job fails; nothing is forgotten here, and the horizon is
+ * the one that was handed over.
  */
 final class Taker extends AbstractStreamOperator<RowData> implements OneInputStreamOperator<Piece, RowData> {
     private static final long serialVersionUID = 1;
@@ -58,6 +59,7 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
             Column[] columns,
             Options.SetApart setApart,
             WatermarkStrategy<RowData> watermark,
+            long rangeSetBytesMax,
             String handOverFrom,
             Publisher publisher)
             implements java.io.Serializable {}
@@ -71,6 +73,7 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
     private transient ListState<Integer> horizonState;
     private transient Map<HandOver.Place, HandOver.Position> positions;
     private transient int horizonMinutes;
+    private transient Footprint footprint;
     private transient Watermarks watermarks;
     private transient MetricGroup metrics;
     private transient Counter rows;
@@ -93,6 +96,7 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
                 new ListStateDescriptor<>("positions", PrimitiveArrayTypeInfo.LONG_PRIMITIVE_ARRAY_TYPE_INFO));
         horizonState = context.getOperatorStateStore().getUnionListState(new ListStateDescriptor<>("horizon", Types.INT));
         positions = new HashMap<>();
+        footprint = new Footprint(plan.rangeSetBytesMax);
         horizonMinutes = Dedup.NO_HORIZON;
         if (context.isRestored()) {
             for (long[] place : placesState.get()) {
@@ -101,6 +105,7 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
             for (int horizon : horizonState.get()) {
                 horizonMinutes = Math.max(horizonMinutes, horizon);
             }
+            eachSource((source, set) -> footprint.know(set));
         } else if (plan.handOverFrom != null) {
             beginFrom(HandOver.read(new Path(plan.handOverFrom)));
         }
@@ -118,6 +123,7 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
             if (owner == task.getIndexOfThisSubtask()) {
                 setCurrentKey(source.getKey());
                 taken.update(source.getValue().ranges());
+                footprint.know(source.getValue().ranges());
                 if (source.getValue().finished() >= 0) {
                     finished.update(source.getValue().finished());
                 }
@@ -137,6 +143,9 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
         dropped = metrics.counter(Fate.DROPPED.word());
         quarantined = metrics.counter(Fate.QUARANTINED.word());
         unpublished = metrics.counter("hand_overs_failed");
+        metrics.gauge("sources", footprint::sources);
+        metrics.gauge("ranges", footprint::ranges);
+        metrics.gauge("range_set_bytes", footprint::bytes);
         positions.keySet().forEach(this::show);
         plan.decoder.open(new DecoderContext(getMetricGroup(), getUserCodeClassloader()));
         if (plan.watermark != null) {
@@ -176,13 +185,25 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
         long[] known = taken.value();
         Dedup.Verdict verdict = Dedup.judge(record, known, horizonMinutes);
         if (verdict != Dedup.Verdict.DOUBLE && Dedup.leavesTrace(record, known, horizonMinutes)) {
-            taken.update(Ranges.insert(known == null ? Ranges.NONE : known, record.start(), record.end()));
+            insert(record, known);
         }
         if (record.kind() == Kind.END && Dedup.leavesTrace(record, known, horizonMinutes)) {
             Long length = finished.value();
             finished.update(length == null ? (Long) record.end() : (Long) Math.max(length, record.end()));
         }
         return verdict;
+    }
+
+    private void insert(Provenance record, long[] known) throws IOException {
+        if (known == null) {
+            footprint.know(Ranges.NONE);
+        }
+        // Its length is taken first: the set itself is changed where that can be.
+        int before = known == null ? 0 : known.length;
+        long[] set = Ranges.insert(known == null ? Ranges.NONE : known, record.start(), record.end());
+        footprint.change(before, set);
+        footprint.refuseExcess(plan.topic);
+        taken.update(set);
     }
 
     private void decode(Piece piece, HandOver.Place place) {
@@ -288,16 +309,26 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
         }
     }
 
+    /** What is done with each source that is known. */
+    private interface Visit {
+        void to(String source, long[] set) throws Exception;
+    }
+
+    private void eachSource(Visit visit) throws Exception {
+        this.<String>getKeyedStateBackend().applyToAllKeys(
+                VoidNamespace.INSTANCE, VoidNamespaceSerializer.INSTANCE, takenDescriptor,
+                (source, state) -> visit.to(source, state.value()));
+    }
+
     /** A checkpoint is worth more than its hand-over object: that it cannot be written is said, and fails nothing. */
     private void publishPart(long checkpoint) throws Exception {
         HandOver part = plan.publisher.begin(job(), checkpoint);
         part.positions.putAll(positions);
         part.horizonMinutes = horizonMinutes;
-        this.<String>getKeyedStateBackend().applyToAllKeys(
-                VoidNamespace.INSTANCE, VoidNamespaceSerializer.INSTANCE, takenDescriptor, (source, state) -> {
-                    Long length = finished.value();
-                    part.sources.put(source, new HandOver.Taken(state.value(), length == null ? -1 : length));
-                });
+        eachSource((source, set) -> {
+            Long length = finished.value();
+            part.sources.put(source, new HandOver.Taken(set, length == null ? -1 : length));
+        });
         try {
             plan.publisher.writePart(part, getRuntimeContext().getTaskInfo().getIndexOfThisSubtask());
         } catch (IOException error) {

@@ -46,6 +46,7 @@ class TakerTest {
     Path folder;
 
     private String from;
+    private long bytesMax = 1 << 20;
     private WatermarkStrategy<RowData> watermark;
     private Options.SetApart setApart = Options.SetApart.ROW;
 
@@ -74,7 +75,7 @@ class TakerTest {
         String[] clusters = {"normal", "failover"};
         Publisher publisher = new Publisher(folder.toString(), "a.b.c.1f");
         return new Taker(new Taker.Plan(
-                clusters, "a.b.c.1f", "lines", new Lines(), new int[] {0}, COLUMNS, setApart, watermark, from, publisher));
+                clusters, "a.b.c.1f", "lines", new Lines(), new int[] {0}, COLUMNS, setApart, watermark, bytesMax, from, publisher));
     }
 
     /** Of one job: only then do subtasks find one another's parts. */
@@ -326,6 +327,27 @@ class TakerTest {
         assertEquals(4, next.sources.get(B).finished(), "what was handed over is handed on");
         assertArrayEquals(new long[] {0, 8}, next.sources.get(A).ranges());
         assertEquals(2, next.positions.get(new HandOver.Place(0, 1)).offset(), "of a partition that brought nothing since");
+    }
+
+    @Test
+    void overTheBudgetOfRangeSetsTheJobFailsAlsoWhenItIsRestored() throws Exception {
+        bytesMax = 2 * Footprint.SOURCE_BYTES + 2 * Footprint.RANGE_BYTES;
+        OperatorSubtaskState state;
+        try (Subtask subtask = alone()) {
+            subtask.processElement(new StreamRecord<>(piece(il('e', A, 0, 4), 0, 0, 0, "a0")));
+            subtask.processElement(new StreamRecord<>(piece(il('e', B, 0, 4), 0, 0, 1, "b0")));
+            subtask.processElement(new StreamRecord<>(piece(il('e', B, 0, 4), 1, 0, 1, "b0")));
+            subtask.processElement(new StreamRecord<>(piece(il('e', B, 4, 8), 0, 0, 2, "b4")));
+            state = subtask.snapshot(1, 0);
+            assertEquals(List.of("a0", "b0", "b4"), subtask.rows());
+        }
+        try (Subtask subtask = new Subtask(1, 0)) {
+            subtask.initializeState(state);
+            subtask.open();
+            Piece gap = piece(il('e', A, 8, 12), 0, 0, 3, "a8");
+            Exception error = assertThrows(Exception.class, () -> subtask.processElement(new StreamRecord<>(gap)));
+            assertTrue(error.getMessage().contains("3 ranges of 2 sources"), error.getMessage());
+        }
     }
 
     @Test
