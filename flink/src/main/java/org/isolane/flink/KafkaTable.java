@@ -124,7 +124,8 @@ final class KafkaTable implements DynamicTableSink, SupportsWritingMetadata {
                     + " 'execution.checkpointing.unaligned.enabled' as they are");
         }
         String stated = settings.kafka.getProperty(ProducerConfig.TRANSACTION_TIMEOUT_CONFIG);
-        return TransactionTime.of(checkpoints.getCheckpointInterval(), checkpoints.getCheckpointTimeout(), stated);
+        long intervalMs = Math.max(checkpoints.getCheckpointInterval(), checkpoints.getMinPauseBetweenCheckpoints());
+        return TransactionTime.of(intervalMs, checkpoints.getCheckpointTimeout(), stated);
     }
 
     @Override

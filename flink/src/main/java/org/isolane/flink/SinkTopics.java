@@ -29,20 +29,25 @@ record SinkTopics(String brokers, String topic, String ranges, Properties kafka)
         own.putAll(kafka);
         own.setProperty(AdminClientConfig.BOOTSTRAP_SERVERS_CONFIG, brokers);
         try (Admin admin = Admin.create(own)) {
-            refuseMissing(admin);
-            makeRanges(admin);
+            if (!isThere(admin, topic)) {
+                throw new IOException("topic " + topic + " is not in the cluster " + brokers
+                        + ": make it first, with the partitions and the retention that it should have");
+            }
+            if (!isThere(admin, ranges)) {
+                makeRanges(admin);
+            }
         }
     }
 
-    private void refuseMissing(Admin admin) throws IOException {
+    private boolean isThere(Admin admin, String which) throws IOException {
         try {
-            wait(admin.describeTopics(Set.of(topic)).allTopicNames());
+            wait(admin.describeTopics(Set.of(which)).allTopicNames());
+            return true;
         } catch (ExecutionException error) {
             if (error.getCause() instanceof UnknownTopicOrPartitionException) {
-                throw new IOException("topic " + topic + " is not in the cluster " + brokers
-                        + ": make it first, with the partitions and the retention that it should have", error.getCause());
+                return false;
             }
-            throw failed(topic, error.getCause());
+            throw failed(which, error.getCause());
         }
     }
 
@@ -52,6 +57,7 @@ record SinkTopics(String brokers, String topic, String ranges, Properties kafka)
         try {
             wait(admin.createTopics(List.of(wanted)).all());
         } catch (ExecutionException error) {
+            // Another subtask may have been sooner.
             if (!(error.getCause() instanceof TopicExistsException)) {
                 throw failed(ranges, error.getCause());
             }

@@ -77,6 +77,8 @@ class KafkaTableTest {
             assertTrue(refusal(COLUMNS, PREFIX).contains("aligned, exactly-once"), line[0]);
             configuration.removeKey(line[0]);
         }
+        configuration.setString("execution.checkpointing.min-pause", "1 h");
+        assertTrue(refusal(COLUMNS, PREFIX).contains("may need 4290000 ms"));
     }
 
     @Test
