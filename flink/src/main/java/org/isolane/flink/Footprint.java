@@ -4,32 +4,40 @@ package org.isolane.flink;
  * What the range sets of one subtask take, counted as they change; estimated as on the Rust side, where a leg's budget is 64 MiB.
  * Pure.
  *
- * <p>Nothing is forgotten to make room. Beyond the budget the job fails and says why, before the TaskManager runs out of memory and
+ * <p>Nothing is forgotten to make room, but with half of the budget used sources are forgotten sooner. Beyond it the job fails and says why, before the TaskManager runs out of memory and
  * takes other jobs with it.
  */
 final class Footprint {
     /** What a source costs beside its ranges. */
     static final int SOURCE_BYTES = 160;
-    /** What a range costs. */
+    /** What a range or a last place costs. */
     static final int RANGE_BYTES = 24;
 
     private final long bytesMax;
     private long sources;
     private long ranges;
+    private long places;
 
     Footprint(long bytesMax) {
         this.bytesMax = bytesMax;
     }
 
     /** A source is known. */
-    void know(long[] set) {
+    void know(long[] set, long[] last) {
         sources++;
-        ranges += set.length / 2;
+        change(set.length / 2, LastPlaces.count(last));
     }
 
-    /** The set of a source that is known was of {@code before} numbers, and is {@code after}. */
-    void change(int before, long[] after) {
-        ranges += (after.length - before) / 2;
+    /** A source is known no longer. */
+    void forget(long[] set, long[] last) {
+        sources--;
+        change(-set.length / 2, -LastPlaces.count(last));
+    }
+
+    /** Sources that are known have so many more ranges or last places. */
+    void change(int moreRanges, int morePlaces) {
+        ranges += moreRanges;
+        places += morePlaces;
     }
 
     /** Sources that are known. */
@@ -37,14 +45,19 @@ final class Footprint {
         return sources;
     }
 
-    /** Ranges of all of them. */
+    /** Their ranges. */
     long ranges() {
         return ranges;
     }
 
     /** Memory of the range sets, estimated. */
     long bytes() {
-        return SOURCE_BYTES * sources + RANGE_BYTES * ranges;
+        return SOURCE_BYTES * sources + RANGE_BYTES * (ranges + places);
+    }
+
+    /** Whether more than half of the budget is used. */
+    boolean isPressed() {
+        return bytes() > bytesMax / 2;
     }
 
     /**

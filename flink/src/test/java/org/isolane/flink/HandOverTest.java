@@ -30,6 +30,14 @@ class HandOverTest {
         assertEquals(TopicLog.UNKNOWN, object.positions.get(new HandOver.Place(0, 2)).log());
         assertEquals(500, object.sources.get("01c83dc0000000000000000b").finished());
         assertEquals(-1, object.sources.get("01c83db0000000000000000a").finished());
+        long[] last = object.sources.get("01c83dc0000000000000000b").last();
+        assertEquals(2, LastPlaces.count(last));
+        HandOver.Place second = new HandOver.Place(0, 2);
+        assertEquals(new LastPlaces.Seen(second, (1L << 48) - 2, 1_795_420_800_001L), LastPlaces.get(last, 1));
+        // Where nobody said where a source was last seen, it was behind no position.
+        long[] positions = object.withLast(object.sources.get("01a2b3c4d5e6f708192a3b4c")).last();
+        assertEquals(3, LastPlaces.count(positions));
+        assertEquals(new LastPlaces.Seen(new HandOver.Place(0, 0), 16, 1_795_420_800_000L), LastPlaces.get(positions, 0));
         assertEquals(29_900_123, object.horizonMinutes);
     }
 
@@ -77,8 +85,8 @@ class HandOverTest {
     void aSourceThatTwoSubtasksKnowIsAnError() throws IOException {
         HandOver one = new HandOver();
         HandOver other = new HandOver();
-        one.sources.put("01a2b3c4d5e6f708192a3b4c", new HandOver.Taken(Ranges.of(0, 4), -1));
-        other.sources.put("01a2b3c4d5e6f708192a3b4c", new HandOver.Taken(Ranges.of(4, 8), -1));
+        one.sources.put("01a2b3c4d5e6f708192a3b4c", new HandOver.Taken(Ranges.of(0, 4), -1, LastPlaces.NONE));
+        other.sources.put("01a2b3c4d5e6f708192a3b4c", new HandOver.Taken(Ranges.of(4, 8), -1, LastPlaces.NONE));
         assertThrows(IOException.class, () -> one.add(other));
     }
 
