@@ -1,7 +1,8 @@
 //! What becomes of records, by the test vectors that the Flink connector shares (`stream/vectors/dedup.ndjson`): the leg
-//! and the connector must give every record the same fate, and must know the same of its source afterwards.
+//! and the connector must give every record the same fate, and must know the same of its source afterwards; and when sources
+//! are forgotten (`stream/vectors/forget.ndjson`).
 //!
-//! Each sequence runs twice: record by record, and in batches of neighbours as readers of a journal bring them.
+//! Each sequence of the first runs twice: record by record, and in batches of neighbours as readers of a journal bring them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,12 +12,12 @@ use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use journal::Entry;
 use serde_json::{Value, json};
-use sink::{Commit, LegState, SourceState};
+use sink::{Commit, LegState, Seen, SourceState};
 use stream::facts::{Place, Position};
 use stream::{Batch, BatchBuilder, Header, Incarnation, Kind, Range, SourceId};
 
 use super::convert::{Convert, convert};
-use super::dedup::Taken;
+use super::dedup::{Changes, Taken};
 use crate::sql::{InputRow, Output, RowFate};
 
 /// Delivers everything.
@@ -40,10 +41,11 @@ fn batch(records: &[Header]) -> Batch {
     builder.take(&"a.b.c".parse().unwrap(), Incarnation(1), records[0].source).unwrap()
 }
 
-/// The fates of the records of one batch, as counted: which record had which is not said, but where there is only one.
-fn fates(taken: &mut Taken, records: &[Header]) -> Vec<String> {
-    let entry = Entry { offset: 0, append_time_ms: 0, batch: batch(records) };
-    let done = convert(&Everything, taken, Place { cluster: 0, partition: 0 }, &[entry]);
+/// The fates of the records of one batch at a place, as counted: which record had which is not said, but where there is
+/// only one.
+fn fates_at(taken: &mut Taken, records: &[Header], Seen { place, offset, append_time_ms }: Seen) -> Vec<String> {
+    let entry = Entry { offset, append_time_ms, batch: batch(records) };
+    let done = convert(&Everything, taken, place, &[entry]);
     let counted =
         [("delivered", done.fates.delivered), ("dropped", done.fates.dropped), ("double", done.fates.doubles)];
     let plain = counted.into_iter().flat_map(|(word, count)| vec![word.to_owned(); count as usize]);
@@ -52,6 +54,10 @@ fn fates(taken: &mut Taken, records: &[Header]) -> Vec<String> {
     fates.resize(records.len(), "silent".to_owned());
     fates.sort();
     fates
+}
+
+fn fates(taken: &mut Taken, records: &[Header]) -> Vec<String> {
+    fates_at(taken, records, Seen { place: Place { cluster: 0, partition: 0 }, offset: 0, append_time_ms: 0 })
 }
 
 fn begin(line: &Value) -> Taken {
@@ -101,9 +107,9 @@ fn answer(line: &Value) -> Value {
     })
 }
 
-#[test]
-fn records_have_the_fates_that_the_vectors_say() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../stream/vectors/dedup.ndjson");
+/// Answers each line of a file of vectors, and holds it against what is kept there, or keeps the answers.
+fn hold(file: &str, lines_min: usize, answer: fn(&Value) -> Value) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../stream/vectors").join(file);
     let kept: Vec<Value> =
         fs::read_to_string(&path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let answered: Vec<Value> = kept.iter().map(answer).collect();
@@ -111,10 +117,47 @@ fn records_have_the_fates_that_the_vectors_say() {
         fs::write(&path, answered.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
         return;
     }
-    assert!(kept.len() > 30, "{} sequences", kept.len());
+    assert!(kept.len() > lines_min, "{} lines of {file}", kept.len());
     for (kept, answered) in kept.iter().zip(&answered) {
         assert_eq!(kept, answered, "{}", kept["name"]);
     }
+}
+
+#[test]
+fn records_have_the_fates_that_the_vectors_say() {
+    hold("dedup.ndjson", 30, answer);
+}
+
+/// A history: records as they are read, each at its place, and commits that forget. What is known at the end, last places
+/// included.
+fn remember(line: &Value) -> Value {
+    let mut taken = Taken::default();
+    let (mut state, mut fates) = (LegState::default(), Vec::new());
+    for (step, number) in line["steps"].as_array().unwrap().iter().zip(1..) {
+        if let Some(text) = step["record"].as_str() {
+            let seen = serde_json::from_value(step["seen"].clone()).unwrap();
+            fates.extend(fates_at(&mut taken, &[text.parse().unwrap()], seen));
+        } else {
+            let starts: Vec<Position> = serde_json::from_value(step["starts"].clone()).unwrap();
+            let starts = starts.into_iter().map(|start| (start.place, start.offset)).collect();
+            taken.forget(&starts, step["reached_ms"].as_i64().unwrap());
+        }
+        let (changes, horizon_minutes) = (taken.changes(), taken.horizon_minutes());
+        let Changes { sources, forgotten } = changes;
+        state.apply(number, &Commit { sources, forgotten, horizon_minutes, ..Commit::default() });
+    }
+    json!({
+        "name": line["name"],
+        "steps": line["steps"],
+        "fates": fates,
+        "horizon_minutes": state.horizon_minutes,
+        "after": state.sources,
+    })
+}
+
+#[test]
+fn sources_are_forgotten_when_the_vectors_say() {
+    hold("forget.ndjson", 20, remember);
 }
 
 /// A hand-over object as the connector writes it; its tests print this very text.
@@ -124,13 +167,21 @@ fn a_hand_over_object_is_what_a_leg_begins_from() {
     let object: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let positions: Vec<Position> = serde_json::from_value(object["positions"].clone()).unwrap();
     let sources: BTreeMap<SourceId, SourceState> = serde_json::from_value(object["sources"].clone()).unwrap();
-    let at = |cluster, partition, offset| Position::at(Place { cluster, partition }, offset);
-    assert_eq!(positions, [at(0, 0, 17), at(0, 2, (1 << 48) - 1), at(1, 0, 1)]);
+    let at = |cluster, partition, offset, log| Position { place: Place { cluster, partition }, offset, log };
+    assert_eq!(positions, [at(0, 0, 17, 7), at(0, 2, (1 << 48) - 1, 0), at(1, 0, 1, u64::MAX - 1)]);
     let told = |source: &SourceState| (source.taken.as_slice().to_vec(), source.finished, source.is_complete());
     let (gap, whole) = (vec![Range::new(0, 500), Range::new(600, 1 << 48)], vec![Range::new(0, 500)]);
     assert_eq!(
         sources.values().map(told).collect::<Vec<_>>(),
         [(gap, None, false), (vec![], None, false), (whole, Some(500), true)]
     );
+    let seen = |cluster, partition, offset, append_time_ms| Seen {
+        place: Place { cluster, partition },
+        offset,
+        append_time_ms,
+    };
+    let last: Vec<&[Seen]> = sources.values().map(|source| &source.last[..]).collect();
+    let whole = [seen(1, 0, 0, 1_795_420_799_999), seen(0, 2, (1 << 48) - 2, 1_795_420_800_001)];
+    assert_eq!(last, [&[][..], &[], &whole]);
     assert_eq!(object["horizon_minutes"], 29_900_123);
 }

@@ -34,16 +34,17 @@ record Cluster(int number, String name, String servers) implements Serializable 
             if (clusters.stream().anyMatch(cluster -> cluster.name.equals(name))) {
                 throw new ValidationException("cluster '" + name + "' is named twice");
             }
-            clusters.add(new Cluster(clusters.size(), name, servers(name, sides[1])));
+            clusters.add(new Cluster(clusters.size(), name, servers("cluster '" + name + "'", sides[1], ADVICE)));
         }
         return clusters;
     }
 
-    private static String servers(String name, String list) {
+    /** A list of {@code host:port}. */
+    static String servers(String of, String list, String advice) {
         List<String> servers = new ArrayList<>();
         for (String server : list.split(",", -1)) {
             if (!server.trim().matches("[^\\s:]+:[0-9]{1,5}|\\[[0-9a-fA-F:]+]:[0-9]{1,5}")) {
-                throw new ValidationException("'" + server.trim() + "' of cluster '" + name + "' is no host:port: " + ADVICE);
+                throw new ValidationException("'" + server.trim() + "' of " + of + " is no host:port: " + advice);
             }
             servers.add(server.trim());
         }

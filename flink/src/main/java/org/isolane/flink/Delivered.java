@@ -7,14 +7,14 @@ import java.util.Map;
 import java.util.TreeMap;
 
 /**
- * What the rows of one file cover, for its own footer. Pure.
+ * What the rows of one file or transaction cover, for its own footer or its record of ranges. Pure.
  *
  * <p>{@code isolane.ranges} is a JSON object {@code {source: [[start, end], ...]}}, as in the files of the Rust side,
  * {@code isolane.rows} how many rows there are, and {@code isolane.repeated} how many ordinals were covered again by a further
  * row: 0, unless a query makes several rows of a record, or its rows are those set apart because they overlap.
  *
- * <p>Limits: 16 bytes a range in memory while the file is open, twice that while its footer is made. Records that follow
- * one another in their source are one range; the worst case is a range a row.
+ * <p>Limits: 16 bytes a range in memory while rows are added, twice that while it is told what they cover. Records that follow
+ * one another in their source are one range; the worst case is a range a row, and {@link #ranges} says how many there are.
  */
 final class Delivered {
     /** Footer key of the ranges. */
@@ -24,19 +24,49 @@ final class Delivered {
     /** Footer key of the number of ordinals that were covered again. */
     static final String REPEATED = "isolane.repeated";
 
+    /**
+     * What rows cover.
+     *
+     * @param ranges the ranges as JSON text
+     * @param rows how many rows
+     * @param repeated ordinals that were covered again
+     */
+    record Summary(String ranges, long rows, long repeated) {}
+
     private final Map<String, Log> sources = new TreeMap<>();
     private long rows;
+    private int ranges;
 
     /** Counts a row of a record. */
     void add(Provenance record) {
         rows++;
         if (!record.isEmpty()) {
-            sources.computeIfAbsent(record.source(), source -> new Log()).add(record.start(), record.end());
+            Log log = sources.computeIfAbsent(record.source(), source -> new Log());
+            ranges += log.add(record.start(), record.end()) ? 1 : 0;
         }
+    }
+
+    /** Rows added. */
+    long rows() {
+        return rows;
+    }
+
+    /** Ranges as they lie in memory: at least as many as will be told. */
+    int ranges() {
+        return ranges;
     }
 
     /** What the footer says. */
     Map<String, String> footer() {
+        Summary summary = summary();
+        return Map.of(
+                RANGES, summary.ranges,
+                ROWS, Long.toString(summary.rows),
+                REPEATED, Long.toString(summary.repeated));
+    }
+
+    /** What the rows cover. */
+    Summary summary() {
         StringBuilder text = new StringBuilder("{");
         long repeated = 0;
         for (Map.Entry<String, Log> source : sources.entrySet()) {
@@ -48,7 +78,7 @@ final class Delivered {
             }
             text.append(']');
         }
-        return Map.of(RANGES, text.append('}').toString(), ROWS, Long.toString(rows), REPEATED, Long.toString(repeated));
+        return new Summary(text.append('}').toString(), rows, repeated);
     }
 
     /**
@@ -62,17 +92,19 @@ final class Delivered {
         private int length;
         private long ordinals;
 
-        void add(long start, long end) {
+        /** Whether that is a further range. */
+        boolean add(long start, long end) {
             ordinals += end - start;
             if (length > 0 && pairs[length - 1] == start) {
                 pairs[length - 1] = end;
-                return;
+                return false;
             }
             if (length == pairs.length) {
                 pairs = Arrays.copyOf(pairs, 2 * length);
             }
             pairs[length++] = start;
             pairs[length++] = end;
+            return true;
         }
 
         /** The sorted set: what is in order already is taken as a whole, and joined with its neighbours by twos. */

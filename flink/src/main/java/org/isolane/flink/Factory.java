@@ -45,7 +45,7 @@ public class Factory implements DynamicTableSourceFactory {
     public Set<ConfigOption<?>> optionalOptions() {
         return Set.of(
                 FactoryUtil.FORMAT, VALUE_FORMAT, Options.GROUP, Options.STARTUP, Options.BOUNDED, Options.SET_APART,
-                Options.HAND_OVER_FROM, Options.HAND_OVER_TO);
+                Options.HAND_OVER_FROM, Options.HAND_OVER_TO, Options.RANGE_SETS);
     }
 
     @Override
@@ -93,6 +93,7 @@ public class Factory implements DynamicTableSourceFactory {
                 from,
                 options.getOptional(Options.HAND_OVER_TO).orElse(null),
                 begin(from, topic, clusters.size()),
+                options.get(Options.RANGE_SETS).getBytes(),
                 kafka(texts));
     }
 

@@ -1,6 +1,7 @@
 package org.isolane.flink;
 
 import java.io.IOException;
+import java.math.BigInteger;
 import java.util.Iterator;
 import java.util.Map;
 import java.util.TreeMap;
@@ -19,13 +20,15 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.Obje
  *
  * <pre>
  * {"format": "isolane.hand-over.1", "topic": "a.b.c.1f", "job": "...", "checkpoint": 7, "horizon_minutes": null,
- *  "positions": [{"place": {"cluster": 0, "partition": 2}, "offset": 17, "append_time_ms": 1795420800000}],
- *  "sources": {"01a2b3c4d5e6f708192a3b4c": {"taken": [[0, 500]], "finished": 500, "last": []}}}
+ *  "positions": [{"place": {"cluster": 0, "partition": 2}, "offset": 17, "append_time_ms": 1795420800000, "log": 1234}],
+ *  "sources": {"01a2b3c4d5e6f708192a3b4c": {"taken": [[0, 500]], "finished": 500,
+ *   "last": [{"place": {"cluster": 0, "partition": 2}, "offset": 16, "append_time_ms": 1795420800000}]}}}
  * </pre>
  *
- * Everything before {@code offset} has been taken; of a partition that is not named nothing was. {@code append_time_ms} is that of the last record taken. {@code finished} is a source's length,
- * once its end was read. {@code last} is left empty: no record of any source was seen behind the positions, which say the
- * same more roughly, so a source may be forgotten later than it could be, never sooner.
+ * Everything before {@code offset} has been taken; of a partition that is not named nothing was. {@code append_time_ms} is that of the last record taken,
+ * {@code log} the number of the partition's log without sign, left out where it is not known, see {@link TopicLog}. {@code finished} is a source's length,
+ * once its end was read. {@code last} is where the source was last seen, per place. Where it is empty the positions stand for it: no
+ * record of any source was seen behind them, so that a source may be forgotten later than it could be, never sooner.
  */
 final class HandOver {
     /** The value of {@code format}. */
@@ -45,15 +48,17 @@ final class HandOver {
     }
 
     /** How far a place has been taken: everything before the offset, the last of it appended at a time in ms since 1970. */
-    record Position(long offset, long appendTimeMs) {
-        /** The one further on. */
+    record Position(long offset, long appendTimeMs, long log) {
+        /** The one further on; which log it is of may be known from either. */
         static Position max(Position one, Position other) {
-            return one.offset >= other.offset ? one : other;
+            Position further = one.offset >= other.offset ? one : other;
+            long log = one.log == TopicLog.UNKNOWN ? other.log : one.log;
+            return further.log == log ? further : new Position(further.offset, further.appendTimeMs, log);
         }
     }
 
-    /** What is known of a source: its ranges, and its length or -1. */
-    record Taken(long[] ranges, long finished) {}
+    /** What is known of a source: its ranges, its length or -1, and where it was last seen, see {@link LastPlaces}. */
+    record Taken(long[] ranges, long finished, long[] last) {}
 
     String topic = "";
     String job = "";
@@ -84,8 +89,11 @@ final class HandOver {
         ArrayNode places = root.putArray("positions");
         positions.forEach((place, position) -> {
             ObjectNode node = places.addObject();
-            node.putObject("place").put("cluster", place.cluster).put("partition", place.partition);
+            putPlace(node, place);
             node.put("offset", position.offset).put("append_time_ms", position.appendTimeMs);
+            if (position.log != TopicLog.UNKNOWN) {
+                node.put("log", new BigInteger(Long.toUnsignedString(position.log)));
+            }
         });
         ObjectNode all = root.putObject("sources");
         sources.forEach((id, taken) -> {
@@ -95,9 +103,24 @@ final class HandOver {
                 ranges.addArray().add(taken.ranges[at]).add(taken.ranges[at + 1]);
             }
             node.put("finished", taken.finished < 0 ? null : (Long) taken.finished);
-            node.putArray("last");
+            ArrayNode last = node.putArray("last");
+            for (int at = 0; at < LastPlaces.count(taken.last); at++) {
+                LastPlaces.Seen seen = LastPlaces.get(taken.last, at);
+                ObjectNode one = last.addObject();
+                putPlace(one, seen.place());
+                one.put("offset", seen.offset()).put("append_time_ms", seen.appendTimeMs());
+            }
         });
         return JSON.writeValueAsString(root) + "\n";
+    }
+
+    private static void putPlace(ObjectNode node, Place place) {
+        node.putObject("place").put("cluster", place.cluster).put("partition", place.partition);
+    }
+
+    private static Place place(JsonNode node) throws IOException {
+        JsonNode place = required(node, "place");
+        return new Place((int) number(place, "cluster"), (int) number(place, "partition"));
     }
 
     /**
@@ -117,11 +140,9 @@ final class HandOver {
             object.checkpoint = root.path("checkpoint").asLong(0);
             object.horizonMinutes = root.path("horizon_minutes").asInt(Dedup.NO_HORIZON);
             for (JsonNode node : required(root, "positions")) {
-                JsonNode place = required(node, "place");
-                Place at = new Place((int) number(place, "cluster"), (int) number(place, "partition"));
                 // The Rust side's own states have no time here.
-                Position position = new Position(number(node, "offset"), node.path("append_time_ms").asLong(0));
-                object.positions.merge(at, position, Position::max);
+                Position position = new Position(number(node, "offset"), node.path("append_time_ms").asLong(0), log(node));
+                object.positions.merge(place(node), position, Position::max);
             }
             for (Iterator<Map.Entry<String, JsonNode>> each = required(root, "sources").fields(); each.hasNext(); ) {
                 Map.Entry<String, JsonNode> source = each.next();
@@ -143,7 +164,28 @@ final class HandOver {
             numbers[2 * at] = pairs.get(at).get(0).longValue();
             numbers[2 * at + 1] = pairs.get(at).get(1).longValue();
         }
-        return new Taken(Ranges.of(numbers), node.path("finished").asLong(-1));
+        return new Taken(Ranges.of(numbers), node.path("finished").asLong(-1), last(node.path("last")));
+    }
+
+    private static long[] last(JsonNode node) throws IOException {
+        long[] last = LastPlaces.NONE;
+        for (JsonNode one : node) {
+            last = LastPlaces.see(last, new LastPlaces.Seen(place(one), number(one, "offset"), required(one, "append_time_ms").asLong()));
+        }
+        return last;
+    }
+
+    /** A source for whoever goes on from here: where it was last seen, or else the last records of all that was taken. */
+    Taken withLast(Taken source) {
+        if (source.last.length > 0) {
+            return source;
+        }
+        long[] last = LastPlaces.NONE;
+        for (Map.Entry<Place, Position> entry : positions.entrySet()) {
+            Position position = entry.getValue();
+            last = LastPlaces.see(last, new LastPlaces.Seen(entry.getKey(), position.offset - 1, position.appendTimeMs));
+        }
+        return new Taken(source.ranges, source.finished, last);
     }
 
     private static JsonNode required(JsonNode node, String field) throws IOException {
@@ -160,6 +202,15 @@ final class HandOver {
             throw new IOException("'" + field + "' is no number from 0: " + value);
         }
         return value.longValue();
+    }
+
+    private static long log(JsonNode node) throws IOException {
+        JsonNode value = node.path("log");
+        boolean isNumber = value.isIntegralNumber() && value.bigIntegerValue().signum() >= 0 && value.bigIntegerValue().bitLength() <= 64;
+        if (!value.isMissingNode() && !isNumber) {
+            throw new IOException("'log' is no number of 64 bits without sign: " + value);
+        }
+        return isNumber ? value.bigIntegerValue().longValue() : TopicLog.UNKNOWN;
     }
 
     /** Reads the object at a path. */

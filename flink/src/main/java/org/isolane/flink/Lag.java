@@ -4,9 +4,11 @@ import java.util.HashMap;
 import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executors;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import org.apache.flink.api.common.functions.OpenContext;
 import org.apache.flink.api.common.functions.RichMapFunction;
 import org.apache.flink.metrics.MetricGroup;
@@ -19,7 +21,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Metric {@code isolane.cluster.<name>.partition.<n>.lag}: how many records of a partition stand behind the last one read.
+ * Metric {@code isolane.cluster.<name>.partition.<n>.lag}: how many records of a partition stand behind the last one read; and
+ * which log a partition is, said in its first piece, and in one whose offset is below the last: then the topic may be another.
  * Chained to the readers of one cluster, since only they see a partition in order. Flink's own {@code pendingRecords} is the
  * sum over a reader's partitions, and Kafka's {@code records-lag-max} keeps its last value after the job has caught up.
  *
@@ -38,10 +41,12 @@ final class Lag extends RichMapFunction<Piece, Piece> {
     private transient Admin admin;
     private transient ScheduledExecutorService clock;
 
-    /** A partition: what is read next, and where it ended when last asked. */
+    /** A partition: what is read next, where it ended when last asked, and whether it was said which log it is. */
     private static final class Line {
         private volatile long next;
         private volatile long end = -1;
+        private boolean isTold;
+        private long askAtNanos = System.nanoTime();
 
         private long lag() {
             return end < 0 ? -1 : Math.max(0, end - next);
@@ -79,8 +84,30 @@ final class Lag extends RichMapFunction<Piece, Piece> {
                     .addGroup("cluster", cluster.name()).addGroup("partition", Integer.toString(piece.partition));
             group.gauge("lag", line::lag);
         }
+        if (!line.isTold || piece.offset < line.next) {
+            piece.log = log(line);
+        }
         line.next = piece.offset + 1;
         return piece;
+    }
+
+    /** Who has brought a record can be asked; who cannot is asked again later, and reading goes on. */
+    private long log(Line line) {
+        line.isTold = false;
+        if (System.nanoTime() - line.askAtNanos < 0) {
+            return TopicLog.UNKNOWN;
+        }
+        try {
+            long log = TopicLog.ask(admin, topic);
+            line.isTold = true;
+            return log;
+        } catch (InterruptedException error) {
+            Thread.currentThread().interrupt();
+        } catch (ExecutionException | TimeoutException error) {
+            line.askAtNanos = System.nanoTime() + TimeUnit.SECONDS.toNanos(INTERVAL_SECONDS);
+            LOG.warn("the id of topic {} in cluster {} cannot be had: {}", topic, cluster.name(), error.toString());
+        }
+        return TopicLog.UNKNOWN;
     }
 
     private void ask() {

@@ -2,6 +2,7 @@ package org.isolane.flink;
 
 import org.apache.flink.configuration.ConfigOption;
 import org.apache.flink.configuration.ConfigOptions;
+import org.apache.flink.configuration.MemorySize;
 
 /** The table's options, beside {@code format}, the format's own and {@code properties.*} for Kafka's clients. */
 public final class Options {
@@ -41,6 +42,10 @@ public final class Options {
             .withDescription("Hand-over object from which the job begins, unless it is restored from a savepoint.");
     static final ConfigOption<String> HAND_OVER_TO = ConfigOptions.key("hand-over.to").stringType().noDefaultValue()
             .withDescription("Folder that gets a hand-over object with each completed checkpoint.");
+
+    static final ConfigOption<MemorySize> RANGE_SETS = ConfigOptions.key("range-sets.bytes-max").memoryType()
+            .defaultValue(MemorySize.ofMebiBytes(256))
+            .withDescription("What the range sets of one subtask may take; beyond it the job fails.");
 
     private Options() {}
 }

@@ -105,7 +105,7 @@ final class ParquetFile extends ParquetRowDataBuilder {
 
         @Override
         public void write(RowData row) {
-            Provenance record = record(row);
+            Provenance record = Origin.of(row, provenance);
             rows.write(projected.replaceRow(row));
             delivered.add(record);
         }
@@ -113,17 +113,6 @@ final class ParquetFile extends ParquetRowDataBuilder {
         @Override
         public FinalizedWriteContext finalizeWrite() {
             return new FinalizedWriteContext(delivered.footer());
-        }
-
-        private Provenance record(RowData row) {
-            if (row.isNullAt(provenance)) {
-                throw new IllegalArgumentException("a row has no provenance: select the metadata column 'il' of its own record");
-            }
-            try {
-                return Provenance.parse(row.getString(provenance).toString());
-            } catch (HeaderException error) {
-                throw new IllegalArgumentException("a row's provenance is none: " + error.getMessage(), error);
-            }
         }
     }
 }

@@ -10,6 +10,7 @@ import org.apache.kafka.clients.admin.AdminClient;
 import org.apache.kafka.clients.admin.DescribeTopicsOptions;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.slf4j.Logger;
@@ -32,6 +33,8 @@ final class Partitions implements KafkaSubscriber {
     private final Cluster cluster;
     private final String topic;
     private final boolean mustAnswer;
+    /** The topic as it was first seen. */
+    private transient Uuid known;
 
     Partitions(Cluster cluster, String topic, boolean mustAnswer) {
         this.cluster = cluster;
@@ -45,6 +48,7 @@ final class Partitions implements KafkaSubscriber {
             DescribeTopicsOptions options = new DescribeTopicsOptions().timeoutMs(WAIT_MS);
             TopicDescription found = admin.describeTopics(Set.of(topic), options).allTopicNames()
                     .get(2 * WAIT_MS, TimeUnit.MILLISECONDS).get(topic);
+            refuseAnother(found.topicId());
             return found.partitions().stream()
                     .map(partition -> new TopicPartition(topic, partition.partition()))
                     .collect(Collectors.toSet());
@@ -62,5 +66,14 @@ final class Partitions implements KafkaSubscriber {
             LOG.warn("cluster {} ({}) is away: the others are read meanwhile: {}", cluster.name(), cluster.servers(), cause.toString());
             return Set.of();
         }
+    }
+
+    /** While a job runs the clients would go on at an old offset, or anew, and nobody would hear of it. */
+    private void refuseAnother(Uuid id) {
+        if (known != null && !known.equals(id)) {
+            throw new IllegalStateException("topic " + topic + " of cluster " + cluster.name() + " (" + cluster.servers()
+                    + ") was deleted and made again while it was read: its id was " + known + " and is " + id);
+        }
+        known = id;
     }
 }

@@ -8,6 +8,8 @@ public final class Piece {
     public int partition;
     /** Offset in the partition. */
     public long offset;
+    /** Which log the partition is, where that is news, else {@link TopicLog#UNKNOWN}: see {@link Lag}. */
+    public long log;
     /** When the journal took it, in ms since 1970. */
     public long appendTimeMs;
     /** The record's source: what records are keyed by. */

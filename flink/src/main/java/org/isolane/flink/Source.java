@@ -1,5 +1,6 @@
 package org.isolane.flink;
 
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
@@ -48,6 +49,13 @@ class Source
     /** How often a cluster is asked for its partitions, in ms: one that was away, or has got more, is read soon. */
     private static final String DISCOVERY_MS = "10000";
 
+    /**
+     * Up to which append time each partition has been read, for whoever forgets by it. One that brings nothing for as long as a source
+     * is remembered holds nobody up: either it is quiet, or its cluster is away, and what it brings later is then set apart.
+     */
+    private static final WatermarkStrategy<Piece> APPEND_TIMES =
+            WatermarkStrategy.<Piece>forMonotonousTimestamps().withIdleness(Duration.ofMillis(Forgetting.MARGIN_MS));
+
     /** What the options say. */
     record Settings(
             String table,
@@ -61,6 +69,7 @@ class Source
             String handOverFrom,
             String handOverTo,
             HandOver begin,
+            long rangeSetBytesMax,
             Properties kafka) {}
 
     private final Settings settings;
@@ -131,6 +140,8 @@ class Source
                 metadata.stream().map(Column::of).toArray(Column[]::new),
                 settings.setApart,
                 watermark,
+                settings.rangeSetBytesMax,
+                starts(settings),
                 settings.handOverFrom,
                 settings.handOverTo == null ? null : new Publisher(settings.handOverTo, settings.topic));
         return new DataStreamScanProvider() {
@@ -145,6 +156,11 @@ class Source
                 return settings.bounded;
             }
         };
+    }
+
+    /** Where the oldest offsets are had from; elsewhere in tests that have no Kafka. */
+    Starts starts(Settings of) {
+        return new KafkaStarts(of.clusters, of.topic, of.kafka);
     }
 
     private static void refuseUnsafe(CheckpointConfig checkpoints) {
@@ -171,7 +187,7 @@ class Source
         for (Cluster cluster : settings.clusters) {
             String name = "isolane-read: " + cluster.name() + ", " + settings.topic;
             SingleOutputStreamOperator<Piece> pieces =
-                    env.fromSource(kafka(cluster), WatermarkStrategy.noWatermarks(), name, TypeInformation.of(Piece.class));
+                    env.fromSource(kafka(cluster), APPEND_TIMES, name, TypeInformation.of(Piece.class));
             provider.generateUid("read-" + cluster.name()).ifPresent(pieces::uid);
             DataStream<Piece> watched = pieces.map(new Lag(cluster, settings.topic, settings.kafka)).returns(Piece.class);
             all = all == null ? watched : all.union(watched);

@@ -9,8 +9,6 @@ import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.state.ListState;
 import org.apache.flink.api.common.state.ListStateDescriptor;
-import org.apache.flink.api.common.state.ValueState;
-import org.apache.flink.api.common.state.ValueStateDescriptor;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.core.fs.Path;
@@ -19,8 +17,6 @@ import org.apache.flink.metrics.MetricGroup;
 import org.apache.flink.runtime.state.KeyGroupRangeAssignment;
 import org.apache.flink.runtime.state.StateInitializationContext;
 import org.apache.flink.runtime.state.StateSnapshotContext;
-import org.apache.flink.runtime.state.VoidNamespace;
-import org.apache.flink.runtime.state.VoidNamespaceSerializer;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.api.watermark.Watermark;
@@ -34,14 +30,14 @@ import org.apache.flink.table.data.utils.ProjectedRowData;
 /**
  * Takes each record once. Keyed by source.
  *
- * <p>State, per source: the ranges taken, and its length once its end was read. Per subtask: how far each partition of each
+ * <p>State, per source: see {@link KnownSources}. Per subtask: how far each partition of each
  * cluster has been taken, and the horizon; both are the maximum over all subtasks. With aligned barriers every record
  * before a barrier has been seen by some subtask, so that this maximum is exactly the checkpoint's position. Behind
  * unaligned barriers records are still under way, and a hand-over would lose them: that is refused.
  *
  * <p>An operator and not a {@code KeyedProcessFunction}, because the hand-over needs every source that is known.
  *
- * <p>Limit: none on the number of sources yet; nothing is forgotten here, and the horizon is the one that was handed over.
+ * <p>Limit: a {@link Footprint} of range sets a subtask, beyond which the job fails.
  */
 final class Taker extends AbstractStreamOperator<RowData> implements OneInputStreamOperator<Piece, RowData> {
     private static final long serialVersionUID = 1;
@@ -58,19 +54,20 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
             Column[] columns,
             Options.SetApart setApart,
             WatermarkStrategy<RowData> watermark,
+            long rangeSetBytesMax,
+            Starts starts,
             String handOverFrom,
             Publisher publisher)
             implements java.io.Serializable {}
 
     private final Plan plan;
 
-    private transient ValueStateDescriptor<long[]> takenDescriptor;
-    private transient ValueState<long[]> taken;
-    private transient ValueState<Long> finished;
+    private transient KnownSources sources;
     private transient ListState<long[]> placesState;
     private transient ListState<Integer> horizonState;
     private transient Map<HandOver.Place, HandOver.Position> positions;
-    private transient int horizonMinutes;
+    private transient Footprint footprint;
+    private transient long reachedMs;
     private transient Watermarks watermarks;
     private transient MetricGroup metrics;
     private transient Counter rows;
@@ -86,21 +83,21 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
     @Override
     public void initializeState(StateInitializationContext context) throws Exception {
         super.initializeState(context);
-        takenDescriptor = new ValueStateDescriptor<>("taken", PrimitiveArrayTypeInfo.LONG_PRIMITIVE_ARRAY_TYPE_INFO);
-        taken = context.getKeyedStateStore().getState(takenDescriptor);
-        finished = context.getKeyedStateStore().getState(new ValueStateDescriptor<>("finished", Types.LONG));
+        footprint = new Footprint(plan.rangeSetBytesMax);
+        sources = new KnownSources(context.getKeyedStateStore(), getKeyedStateBackend(), footprint);
         placesState = context.getOperatorStateStore().getUnionListState(
                 new ListStateDescriptor<>("positions", PrimitiveArrayTypeInfo.LONG_PRIMITIVE_ARRAY_TYPE_INFO));
         horizonState = context.getOperatorStateStore().getUnionListState(new ListStateDescriptor<>("horizon", Types.INT));
         positions = new HashMap<>();
-        horizonMinutes = Dedup.NO_HORIZON;
+        reachedMs = 0;
         if (context.isRestored()) {
             for (long[] place : placesState.get()) {
-                reach(new HandOver.Place((int) place[0], (int) place[1]), new HandOver.Position(place[2], place[3]));
+                reach(new HandOver.Place((int) place[0], (int) place[1]), new HandOver.Position(place[2], place[3], place[4]));
             }
             for (int horizon : horizonState.get()) {
-                horizonMinutes = Math.max(horizonMinutes, horizon);
+                sources.horizon(horizon);
             }
+            sources.restored();
         } else if (plan.handOverFrom != null) {
             beginFrom(HandOver.read(new Path(plan.handOverFrom)));
         }
@@ -109,18 +106,14 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
     /** Knows what the object says of the sources that are this subtask's. */
     private void beginFrom(HandOver object) throws IOException {
         object.positions.forEach(this::reach);
-        horizonMinutes = object.horizonMinutes;
+        sources.horizon(object.horizonMinutes);
         TaskInfo task = getRuntimeContext().getTaskInfo();
         int keyGroups = task.getMaxNumberOfParallelSubtasks();
         for (Map.Entry<String, HandOver.Taken> source : object.sources.entrySet()) {
             int owner = KeyGroupRangeAssignment.assignKeyToParallelOperator(
                     source.getKey(), keyGroups, task.getNumberOfParallelSubtasks());
             if (owner == task.getIndexOfThisSubtask()) {
-                setCurrentKey(source.getKey());
-                taken.update(source.getValue().ranges());
-                if (source.getValue().finished() >= 0) {
-                    finished.update(source.getValue().finished());
-                }
+                sources.begin(source.getKey(), object.withLast(source.getValue()));
             }
         }
     }
@@ -137,6 +130,11 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
         dropped = metrics.counter(Fate.DROPPED.word());
         quarantined = metrics.counter(Fate.QUARANTINED.word());
         unpublished = metrics.counter("hand_overs_failed");
+        metrics.gauge("sources", footprint::sources);
+        metrics.gauge("ranges", footprint::ranges);
+        metrics.gauge("range_set_bytes", footprint::bytes);
+        metrics.gauge("horizon_minutes", sources::horizonMinutes);
+        plan.starts.open();
         positions.keySet().forEach(this::show);
         plan.decoder.open(new DecoderContext(getMetricGroup(), getUserCodeClassloader()));
         if (plan.watermark != null) {
@@ -149,11 +147,15 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
     public void processElement(StreamRecord<Piece> element) throws Exception {
         Piece piece = element.getValue();
         HandOver.Place place = new HandOver.Place(piece.cluster, piece.partition);
-        if (reach(place, new HandOver.Position(piece.offset + 1, piece.appendTimeMs))) {
+        if (piece.log != TopicLog.UNKNOWN) {
+            refuseAnotherLog(piece, place);
+        }
+        if (reach(place, new HandOver.Position(piece.offset + 1, piece.appendTimeMs, piece.log))) {
             show(place);
         }
         Provenance record = piece.provenance();
-        Dedup.Verdict verdict = take(record);
+        LastPlaces.Seen seen = new LastPlaces.Seen(place, piece.offset, piece.appendTimeMs);
+        Dedup.Verdict verdict = sources.take(record, seen, plan.topic);
         switch (verdict) {
             case NEW -> {
                 if (record.kind().isRecord()) {
@@ -166,20 +168,6 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
             case SILENT -> {}
             case APART_OVERLAP, APART_STALE, APART_NO_RANGE -> setApart(piece, verdict.cause());
         }
-    }
-
-    /** Judges a record, and remembers it. */
-    private Dedup.Verdict take(Provenance record) throws IOException {
-        long[] known = taken.value();
-        Dedup.Verdict verdict = Dedup.judge(record, known, horizonMinutes);
-        if (verdict != Dedup.Verdict.DOUBLE && Dedup.leavesTrace(record, known, horizonMinutes)) {
-            taken.update(Ranges.insert(known == null ? Ranges.NONE : known, record.start(), record.end()));
-        }
-        if (record.kind() == Kind.END && Dedup.leavesTrace(record, known, horizonMinutes)) {
-            Long length = finished.value();
-            finished.update(length == null ? (Long) record.end() : (Long) Math.max(length, record.end()));
-        }
-        return verdict;
     }
 
     private void decode(Piece piece, HandOver.Place place) {
@@ -242,10 +230,21 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
     /** Whether this is the first word of a place. */
     private boolean reach(HandOver.Place place, HandOver.Position position) {
         HandOver.Position before = positions.get(place);
-        if (before == null || before.offset() < position.offset()) {
-            positions.put(place, position);
-        }
+        positions.put(place, before == null ? position : HandOver.Position.max(before, position));
         return before == null;
+    }
+
+    /** What is known of positions is of the log that they name, and of no other. */
+    private void refuseAnotherLog(Piece piece, HandOver.Place place) {
+        HandOver.Position before = positions.get(place);
+        if (before != null && TopicLog.areOthers(before.log(), piece.log)) {
+            throw new IllegalStateException("topic " + plan.topic + " of cluster " + plan.clusters[place.cluster()]
+                    + " was deleted and made again: partition " + place.partition() + " was taken up to offset " + before.offset()
+                    + " of log " + Long.toUnsignedString(before.log()) + ", and the topic is log "
+                    + Long.toUnsignedString(piece.log) + " now. What the old one held and was not taken is gone. To read the new one"
+                    + " from its beginning, and drop what was taken before as doubles, begin a new job from the last hand-over object"
+                    + " without the positions of this cluster");
+        }
     }
 
     /** Shows where a partition stands, as far as this subtask knows: the greatest number over all subtasks counts. */
@@ -254,19 +253,23 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
                 .addGroup("partition", Integer.toString(place.partition()));
         group.gauge("position", () -> positions.get(place).offset());
         group.gauge("append_time_ms", () -> positions.get(place).appendTimeMs());
+        plan.starts.watch(place);
     }
 
     @Override
     public void snapshotState(StateSnapshotContext context) throws Exception {
         super.snapshotState(context);
+        sources.forget(plan.starts::of, reachedMs);
         placesState.clear();
         for (Map.Entry<HandOver.Place, HandOver.Position> entry : positions.entrySet()) {
             HandOver.Place place = entry.getKey();
             HandOver.Position position = entry.getValue();
-            placesState.add(new long[] {place.cluster(), place.partition(), position.offset(), position.appendTimeMs()});
+            placesState.add(new long[] {
+                place.cluster(), place.partition(), position.offset(), position.appendTimeMs(), position.log()
+            });
         }
         horizonState.clear();
-        horizonState.add(horizonMinutes);
+        horizonState.add(sources.horizonMinutes());
         if (plan.publisher != null) {
             publishPart(context.getCheckpointId());
         }
@@ -276,12 +279,7 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
     private void publishPart(long checkpoint) throws Exception {
         HandOver part = plan.publisher.begin(job(), checkpoint);
         part.positions.putAll(positions);
-        part.horizonMinutes = horizonMinutes;
-        this.<String>getKeyedStateBackend().applyToAllKeys(
-                VoidNamespace.INSTANCE, VoidNamespaceSerializer.INSTANCE, takenDescriptor, (source, state) -> {
-                    Long length = finished.value();
-                    part.sources.put(source, new HandOver.Taken(state.value(), length == null ? -1 : length));
-                });
+        sources.tell(part);
         try {
             plan.publisher.writePart(part, getRuntimeContext().getTaskInfo().getIndexOfThisSubtask());
         } catch (IOException error) {
@@ -305,24 +303,29 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
         }
     }
 
+    @Override
+    public void close() throws Exception {
+        plan.starts.close();
+        super.close();
+    }
+
     private String job() {
         return getRuntimeContext().getJobInfo().getJobId().toHexString();
     }
 
-    /** The readers state no watermarks; only the end of everything passes. */
+    /** The readers' watermarks say up to which append time everything has been read; only the end of everything passes. */
     @Override
     public void processWatermark(Watermark mark) throws Exception {
         if (mark.getTimestamp() == Watermark.MAX_WATERMARK.getTimestamp()) {
             super.processWatermark(mark);
+        } else {
+            reachedMs = Math.max(0, mark.getTimestamp());
         }
     }
 
+    /** That a reader has nothing says nothing of the rows' own time. */
     @Override
-    public void processWatermarkStatus(WatermarkStatus status) throws Exception {
-        if (watermarks == null) {
-            super.processWatermarkStatus(status);
-        }
-    }
+    public void processWatermarkStatus(WatermarkStatus status) {}
 
     private void tickLater() {
         long interval = getExecutionConfig().getAutoWatermarkInterval();

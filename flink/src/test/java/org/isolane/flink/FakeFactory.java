@@ -31,6 +31,25 @@ public final class FakeFactory extends Factory {
         return new Fake(settings, format, physical);
     }
 
+    /** Nothing is ever removed. */
+    private static final class NoStarts implements Starts {
+        private static final long serialVersionUID = 1;
+
+        @Override
+        public void open() {}
+
+        @Override
+        public void watch(HandOver.Place place) {}
+
+        @Override
+        public long of(HandOver.Place place) {
+            return 0;
+        }
+
+        @Override
+        public void close() {}
+    }
+
     private static final class Fake extends Source {
         private final Settings settings;
         private final DecodingFormat<DeserializationSchema<RowData>> format;
@@ -46,6 +65,11 @@ public final class FakeFactory extends Factory {
         @Override
         Source anew() {
             return new Fake(settings, format, physical);
+        }
+
+        @Override
+        Starts starts(Settings of) {
+            return new NoStarts();
         }
 
         @Override

@@ -14,7 +14,7 @@ import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
- * Load for {@code e2e.sh}: makes a topic in two clusters and offers batches as a gateway would, some to the failover cluster
+ * Load for {@code e2e.sh}: makes a topic in two clusters, anew if it is there, and offers batches as a gateway would, some to the failover cluster
  * alone, some to both, some twice to one; among them broken values, marks, strangers' records and the sources' ends. Prints
  * what was offered, as JSON.
  */
@@ -59,6 +59,9 @@ final class Offer {
             try (Admin admin = Admin.create(kafka)) {
                 NewTopic wanted = new NewTopic(topic, PARTITIONS, (short) 1);
                 wanted.configs(Map.of("message.timestamp.type", "LogAppendTime"));
+                if (admin.listTopics().names().get().contains(topic)) {
+                    admin.deleteTopics(List.of(topic)).all().get();
+                }
                 admin.createTopics(List.of(wanted)).all().get();
             }
         }

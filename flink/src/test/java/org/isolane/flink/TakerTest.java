@@ -16,6 +16,7 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.TreeMap;
 import java.util.stream.Stream;
 import org.apache.flink.api.common.JobID;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
@@ -26,6 +27,7 @@ import org.apache.flink.runtime.operators.testutils.MockEnvironmentBuilder;
 import org.apache.flink.runtime.operators.testutils.MockInputSplitProvider;
 import org.apache.flink.runtime.state.KeyGroupRangeAssignment;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.apache.flink.streaming.api.watermark.Watermark;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.streaming.runtime.watermarkstatus.WatermarkStatus;
@@ -45,7 +47,11 @@ class TakerTest {
     @TempDir
     Path folder;
 
+    /** What the tests say of oldest offsets. */
+    private static final Map<HandOver.Place, Long> STARTS = new HashMap<>();
+
     private String from;
+    private long bytesMax = 1 << 20;
     private WatermarkStrategy<RowData> watermark;
     private Options.SetApart setApart = Options.SetApart.ROW;
 
@@ -70,11 +76,27 @@ class TakerTest {
         }
     }
 
+    private static final class Told implements Starts {
+        @Override
+        public void open() {}
+
+        @Override
+        public void watch(HandOver.Place place) {}
+
+        @Override
+        public long of(HandOver.Place place) {
+            return STARTS.getOrDefault(place, 0L);
+        }
+
+        @Override
+        public void close() {}
+    }
+
     private Taker taker() {
         String[] clusters = {"normal", "failover"};
         Publisher publisher = new Publisher(folder.toString(), "a.b.c.1f");
         return new Taker(new Taker.Plan(
-                clusters, "a.b.c.1f", "lines", new Lines(), new int[] {0}, COLUMNS, setApart, watermark, from, publisher));
+                clusters, "a.b.c.1f", "lines", new Lines(), new int[] {0}, COLUMNS, setApart, watermark, bytesMax, new Told(), from, publisher));
     }
 
     /** Of one job: only then do subtasks find one another's parts. */
@@ -158,14 +180,8 @@ class TakerTest {
             from = folder.resolve("from.json").toString();
             begin.write(new org.apache.flink.core.fs.Path(from));
             try (Subtask subtask = alone()) {
-                List<String> expected = new ArrayList<>();
+                List<String> expected = expected(line);
                 for (int at = 0; at < line.get("records").size(); at++) {
-                    String fate = line.get("fates").get(at).textValue();
-                    if (fate.equals("delivered")) {
-                        expected.add("row " + at);
-                    } else if (fate.startsWith("quarantined")) {
-                        expected.add("NULL " + fate);
-                    }
                     Piece piece = piece(line.get("records").get(at).textValue(), 0, 0, at, "row " + at);
                     subtask.processElement(new StreamRecord<>(piece));
                 }
@@ -186,8 +202,112 @@ class TakerTest {
         }
     }
 
+    /** What comes out of records with such fates, whose values are "row" and their number. */
+    private static List<String> expected(JsonNode line) {
+        List<String> expected = new ArrayList<>();
+        for (int at = 0; at < line.get("fates").size(); at++) {
+            String fate = line.get("fates").get(at).textValue();
+            if (fate.equals("delivered")) {
+                expected.add("row " + at);
+            } else if (fate.startsWith("quarantined")) {
+                expected.add("NULL " + fate);
+            }
+        }
+        return expected;
+    }
+
+    /** Every history of the vectors, through the operator: what it reads, and checkpoints that forget. */
+    @Test
+    void sourcesAreForgottenWhenTheVectorsSay() throws Exception {
+        int checkpoint = 0;
+        for (JsonNode line : Vectors.read("forget.ndjson", 20)) {
+            String name = line.get("name").textValue();
+            try (Subtask subtask = alone()) {
+                int records = 0;
+                for (JsonNode step : line.get("steps")) {
+                    if (step.has("record")) {
+                        subtask.processElement(new StreamRecord<>(seen(step, "row " + records++)));
+                    } else {
+                        STARTS.clear();
+                        step.get("starts").forEach(start -> STARTS.put(place(start), start.get("offset").longValue()));
+                        subtask.processWatermark(new Watermark(step.get("reached_ms").longValue()));
+                        subtask.snapshot(++checkpoint, 0);
+                    }
+                }
+                assertEquals(expected(line), subtask.rows(), name);
+                // So that the last one forgets nothing more.
+                STARTS.clear();
+                subtask.snapshot(++checkpoint, 0);
+                subtask.notifyOfCompletedCheckpoint(checkpoint);
+                HandOver after = published();
+                assertEquals(line.get("horizon_minutes").asInt(Dedup.NO_HORIZON), after.horizonMinutes, name);
+                assertEquals(line.get("after").size(), after.sources.size(), name);
+                String text = new ObjectMapper().readTree(after.print()).get("sources").toString();
+                assertEquals(sorted(line.get("after")), sorted(new ObjectMapper().readTree(text)), name);
+            }
+        }
+    }
+
+    private static Piece seen(JsonNode step, String value) throws HeaderException {
+        JsonNode seen = step.get("seen");
+        HandOver.Place place = place(seen);
+        Piece piece = piece(
+                step.get("record").textValue(), place.cluster(), place.partition(), seen.get("offset").longValue(), value);
+        piece.appendTimeMs = seen.get("append_time_ms").longValue();
+        return piece;
+    }
+
+    private static HandOver.Place place(JsonNode node) {
+        return new HandOver.Place(node.get("place").get("cluster").intValue(), node.get("place").get("partition").intValue());
+    }
+
+    /** Sources by their ids, so that the order of fields does not count. */
+    private static Map<String, JsonNode> sorted(JsonNode sources) {
+        Map<String, JsonNode> sorted = new TreeMap<>();
+        sources.fields().forEachRemaining(source -> sorted.put(source.getKey(), source.getValue()));
+        return sorted;
+    }
+
+    /** What was handed over without last places is forgotten by the positions, and a job goes on forgetting after a restart. */
+    @Test
+    void whatWasHandedOverIsForgottenByItsPositions() throws Exception {
+        HandOver begin = new HandOver();
+        begin.topic = "a.b.c.1f";
+        begin.positions.put(new HandOver.Place(0, 0), new HandOver.Position(8, 5_000, TopicLog.UNKNOWN));
+        begin.sources.put(A, new HandOver.Taken(Ranges.of(0, 4), 4, LastPlaces.NONE));
+        from = folder.resolve("from.json").toString();
+        begin.write(new org.apache.flink.core.fs.Path(from));
+        OperatorSubtaskState state;
+        try (Subtask subtask = alone()) {
+            STARTS.clear();
+            subtask.processWatermark(new Watermark(5_001 + Forgetting.MARGIN_MS));
+            STARTS.put(new HandOver.Place(0, 0), 7L);
+            state = subtask.snapshot(1, 0);
+            subtask.notifyOfCompletedCheckpoint(1);
+            assertEquals(1, published().sources.size(), "a record of it may still be there");
+        }
+        STARTS.put(new HandOver.Place(0, 0), 8L);
+        try (Subtask subtask = new Subtask(1, 0)) {
+            subtask.initializeState(state);
+            subtask.open();
+            subtask.snapshot(2, 0);
+            subtask.processWatermark(new Watermark(5_001 + Forgetting.MARGIN_MS));
+            state = subtask.snapshot(3, 0);
+            subtask.notifyOfCompletedCheckpoint(3);
+            assertEquals(0, published().sources.size());
+            assertEquals(0x3e8, published().horizonMinutes);
+        }
+        try (Subtask subtask = new Subtask(1, 0)) {
+            subtask.initializeState(state);
+            subtask.open();
+            subtask.processElement(new StreamRecord<>(piece(il('e', A, 0, 4), 0, 0, 9, "a0")));
+            assertEquals(List.of("NULL quarantined: " + Dedup.STALE), subtask.rows());
+        }
+    }
+
     private static HandOver.Taken taken(JsonNode node) {
-        return new HandOver.Taken(Ranges.of(Vectors.pairs(node.get("taken"))), node.get("finished").asLong(-1));
+        return new HandOver.Taken(
+                Ranges.of(Vectors.pairs(node.get("taken"))), node.get("finished").asLong(-1), LastPlaces.NONE);
     }
 
     @Test
@@ -326,6 +446,56 @@ class TakerTest {
         assertEquals(4, next.sources.get(B).finished(), "what was handed over is handed on");
         assertArrayEquals(new long[] {0, 8}, next.sources.get(A).ranges());
         assertEquals(2, next.positions.get(new HandOver.Place(0, 1)).offset(), "of a partition that brought nothing since");
+    }
+
+    @Test
+    void overTheBudgetOfRangeSetsTheJobFailsAlsoWhenItIsRestored() throws Exception {
+        bytesMax = 2 * Footprint.SOURCE_BYTES + 5 * Footprint.RANGE_BYTES;
+        OperatorSubtaskState state;
+        try (Subtask subtask = alone()) {
+            subtask.processElement(new StreamRecord<>(piece(il('e', A, 0, 4), 0, 0, 0, "a0")));
+            subtask.processElement(new StreamRecord<>(piece(il('e', B, 0, 4), 0, 0, 1, "b0")));
+            subtask.processElement(new StreamRecord<>(piece(il('e', B, 0, 4), 1, 0, 1, "b0")));
+            subtask.processElement(new StreamRecord<>(piece(il('e', B, 4, 8), 0, 0, 2, "b4")));
+            state = subtask.snapshot(1, 0);
+            assertEquals(List.of("a0", "b0", "b4"), subtask.rows());
+        }
+        try (Subtask subtask = new Subtask(1, 0)) {
+            subtask.initializeState(state);
+            subtask.open();
+            Piece gap = piece(il('e', A, 8, 12), 0, 0, 3, "a8");
+            Exception error = assertThrows(Exception.class, () -> subtask.processElement(new StreamRecord<>(gap)));
+            assertTrue(error.getMessage().contains("3 ranges of 2 sources"), error.getMessage());
+        }
+    }
+
+    @Test
+    void aTopicThatWasMadeAgainIsNotTakenForTheOldOne() throws Exception {
+        try (Subtask subtask = alone()) {
+            Piece first = piece(il('e', A, 0, 4), 1, 0, 0, "a0");
+            first.log = 7;
+            subtask.processElement(new StreamRecord<>(first));
+            subtask.processElement(new StreamRecord<>(piece(il('e', A, 4, 8), 1, 0, 1, "a4")));
+            subtask.processElement(new StreamRecord<>(piece(il('e', A, 8, 12), 0, 0, 0, "a8")));
+            subtask.snapshot(1, 0);
+            subtask.notifyOfCompletedCheckpoint(1);
+        }
+        HandOver object = published();
+        assertEquals(7, object.positions.get(new HandOver.Place(1, 0)).log());
+        assertEquals(TopicLog.UNKNOWN, object.positions.get(new HandOver.Place(0, 0)).log());
+        from = folder.resolve("from.json").toString();
+        object.write(new org.apache.flink.core.fs.Path(from));
+        try (Subtask subtask = alone()) {
+            Piece silent = piece(il('e', A, 12, 16), 0, 0, 1, "a12");
+            silent.log = -2;
+            subtask.processElement(new StreamRecord<>(silent));
+            Piece anew = piece(il('e', A, 16, 20), 1, 0, 0, "a16");
+            anew.log = -2;
+            Exception error = assertThrows(Exception.class, () -> subtask.processElement(new StreamRecord<>(anew)));
+            String text = error.getMessage();
+            assertTrue(text.contains("cluster failover") && text.contains("offset 2 of log 7") && text.contains("log 18446744073709551614 now"), text);
+            assertEquals(List.of("a12"), subtask.rows());
+        }
     }
 
     @Test
