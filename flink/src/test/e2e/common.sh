@@ -1,0 +1,64 @@
+# What the end-to-end runs share: two Kafka clusters, a Flink, the load, and what is counted of it. Read by them with their own
+# arguments WORK FLINK KAFKA EXTRA. Ends only what it started, by process id.
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd); WORK=$1 FLINK=$2 KAFKA=$3 EXTRA=$4
+PYTHON=${PYTHON:-python3}; "$PYTHON" -c 'import pyarrow.parquet'
+CLASSES=$HERE/../../../target; PIDS=$WORK/pids; mkdir -p "$WORK"/{conf,log,tmp} "$PIDS"
+say() { echo "$(date +%T) $*"; }
+OPENS=(); for p in lang lang.reflect net io nio text time util util.concurrent util.concurrent.atomic util.concurrent.locks; do
+  OPENS+=("--add-opens=java.base/java.$p=ALL-UNNAMED"); done
+JVM=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$WORK/tmp" "${OPENS[@]}")
+bg() { local name=$1; shift; setsid "$@" >>"$WORK/log/$name.log" 2>&1 </dev/null & echo $! >"$PIDS/$name"; }
+end() { local pid; for name in "$@"; do [ -f "$PIDS/$name" ] || continue; pid=$(cat "$PIDS/$name"); kill "$pid" 2>/dev/null || true
+  for _ in $(seq 40); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done; kill -9 "$pid" 2>/dev/null || true; rm -f "$PIDS/$name"; done; }
+trap 'end engine offer sql gw tm jm zk kafka-normal kafka-failover' EXIT
+until_ok() { local what=$1 tries=$2; shift 2; for _ in $(seq "$tries"); do "$@" >/dev/null 2>&1 && return 0; sleep 0.5; done; say "timeout: $what"; return 1; }
+
+kafka() { local name=$1 port=$2 dir=$WORK/kafka-$1; mkdir -p "$dir"
+  cat >"$dir/server.properties" <<P
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$((port + 1))
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
+log.dirs=$dir/data
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+log.cleaner.dedupe.buffer.size=8388608
+P
+  local run=(java -Xms64m -Xmx384m "${JVM[@]}" -cp "$KAFKA/*" "-Dlog4j2.configurationFile=$KAFKA/log4j2.properties" "-Dkafka.logs.dir=$dir")
+  [ -d "$dir/data" ] || "${run[@]}" kafka.tools.StorageTool format -t aXNvbGFuZS1lMmUtMDAwMQ -c "$dir/server.properties" >/dev/null
+  bg "kafka-$name" "${run[@]}" kafka.Kafka "$dir/server.properties"; }
+export FLINK_CONF_DIR=$WORK/conf FLINK_LIB_DIR=$FLINK/lib FLINK_OPT_DIR=$FLINK/opt FLINK_PLUGINS_DIR=$WORK/plugins FLINK_HOME=$FLINK
+mkdir -p "$WORK/plugins"; LOG=-Dlog4j.configurationFile=$HERE/log4j.properties
+jm() { bg jm java -Xms128m -Xmx384m "${JVM[@]}" "$LOG" -cp "$FLINK/lib/*:$EXTRA/*" org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint -c "$WORK/conf"; }
+tm() { bg tm java -Xms128m -Xmx512m -XX:MaxDirectMemorySize=192m "${JVM[@]}" "$LOG" -cp "$FLINK/lib/*:$EXTRA/*" org.apache.flink.runtime.taskexecutor.TaskManagerRunner -c "$WORK/conf"; }
+rest() { curl -sfg "http://127.0.0.1:48081$1"; }
+slots() { [ "$(rest /overview | jq '."slots-available"')" -ge "$1" ]; }
+gw() { bg gw java -Xms128m -Xmx384m "${JVM[@]}" "$LOG" -cp "$FLINK/lib/*:$FLINK/opt/*:$EXTRA/*" org.apache.flink.table.gateway.SqlGateway \
+  -Dsql-gateway.endpoint.type=rest -Dsql-gateway.endpoint.rest.address=127.0.0.1 -Dsql-gateway.endpoint.rest.port=48083; }
+# The ZooKeeper that Flink brings along.
+zk() { mkdir -p "$WORK/zk"; bg zk java -Xmx128m "${JVM[@]}" "$LOG" -cp "$FLINK/lib/*" \
+  org.apache.flink.shaded.zookeeper3.org.apache.zookeeper.server.ZooKeeperServerMain 42181 "$WORK/zk"; }
+ha() { cat <<P
+high-availability.type: zookeeper
+high-availability.zookeeper.quorum: 127.0.0.1:42181
+high-availability.storageDir: file://$WORK/ha
+high-availability.zookeeper.client.session-timeout: 6000
+P
+}
+running() { [ "$(rest "/jobs/$JOB" | jq -r '[.state, (.vertices[].status)] | unique | join(",")')" = RUNNING ]; }
+SERVERS="127.0.0.1:49092 127.0.0.1:49192"
+offer() { java -Xmx256m "${JVM[@]}" -cp "$CLASSES/test-classes:$CLASSES/classes:$EXTRA/*:$FLINK/lib/*" org.isolane.flink.Offer "$TOPIC" "$@" $SERVERS; }
+TOPIC=a.b.c.000000000000001f
+up() { local port
+  for port in 42181 46123 48081 48083 49092 49093 49192 49193; do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && { say "port $port is taken"; exit 1; }; done
+  sed "s#@WORK@#$WORK#g" "$HERE/config.yaml.in" >"$WORK/conf/config.yaml"
+  [ -z "${HA:-}" ] || { zk; ha >>"$WORK/conf/config.yaml"; until_ok "ZooKeeper" 60 eval '(exec 3<>/dev/tcp/127.0.0.1/42181)'; }
+  kafka normal 49092; kafka failover 49192; jm; tm
+  until_ok "Flink" 120 slots 2; until_ok "normal" 60 kcat -b 127.0.0.1:49092 -L -m 2; until_ok "failover" 60 kcat -b 127.0.0.1:49192 -L -m 2
+  say "two clusters and Flink are up"; }
