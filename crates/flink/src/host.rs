@@ -214,8 +214,14 @@ impl Keeper {
         let done = match action {
             Action::Wait => return Ok(()),
             Action::Forget => return self.forget(),
-            Action::Prepare(text) => return Ok(self.prepare(text).await),
-            Action::Submit => return Ok(self.submit().await),
+            Action::Prepare(text) => {
+                self.prepare(text).await;
+                return Ok(());
+            }
+            Action::Submit => {
+                self.submit().await;
+                return Ok(());
+            }
             Action::Close(session) => gateway.close(session).await,
             Action::Stop(job, trigger) => cluster.stop(*job, *trigger, &places.savepoints(&self.key, epoch)).await,
             Action::Cancel(job) => cluster.cancel(*job).await,

@@ -133,8 +133,8 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 /// What a person needs of the stack traces in `{"errors": [...]}`.
 fn cause(answer: &[u8]) -> String {
     let parsed: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let errors = parsed["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    errors.last().map_or_else(|| "an error without a text".to_owned(), innermost)
+    let mut errors = parsed["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    errors.next_back().map_or_else(|| "an error without a text".to_owned(), innermost)
 }
 
 /// The innermost cause of a Java stack trace, in one line.
