@@ -1,23 +1,60 @@
 //! `flink`: builds and tests the table connector in `flink/` with Maven, and says how long that took. The first run also
-//! downloads what Maven needs; `cargo xtask test` does not run it yet.
+//! downloads what Maven needs; `cargo xtask test` does not run it yet. `flink connector`, `flink sink` and `flink engine` try the connector, its Kafka sink, and
+//! the engine that keeps its jobs, on a real Kafka and a real Flink.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 
-use crate::run::{root, step};
+use crate::run::{cargo, root, step};
 use crate::services;
+use crate::test::python_with_pyarrow;
 
-const USAGE: &str = "usage: cargo xtask flink";
+const USAGE: &str = "usage: cargo xtask flink [connector|sink|engine]";
 
-/// `flink`.
+/// `flink ARGUMENTS`.
 pub fn run(arguments: &[String]) -> Result<()> {
-    ensure!(arguments.is_empty(), "{USAGE}");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [] => step("the connector: mvn -q verify", &mut maven("verify")?),
+        ["connector"] => whole_way("run.sh"),
+        ["engine"] => whole_way("engine.sh"),
+        ["sink"] => whole_way("sink.sh"),
+        _ => bail!("{USAGE}"),
+    }
+}
+
+fn maven(goal: &str) -> Result<Command> {
     let java = services::maven()?;
     let mut maven = Command::new("mvn");
-    maven.args(["-q", "-B", "verify", "-f"]).arg(root().join("flink/pom.xml"));
+    maven.args(["-q", "-B", goal, "-f"]).arg(root().join("flink/pom.xml"));
     if let Some(home) = java.parent().and_then(|bin| bin.parent()).filter(|home| home.is_absolute()) {
         maven.env("JAVA_HOME", home);
     }
-    step("the connector: mvn -q verify", &mut maven)
+    Ok(maven)
+}
+
+/// Runs a script of `flink/src/test/e2e` on real services; what it wrote stays in `target/flink-e2e`.
+fn whole_way(script: &str) -> Result<()> {
+    let (flink, kafka, beside) = (services::flink()?, services::kafka()?, services::beside()?);
+    step("the connector: mvn -q package", maven("package")?.arg("-DskipTests"))?;
+    step("the engine", &mut cargo(&["build", "--package", "flink", "--example", "keep"]))?;
+    let work = root().join("target/flink-e2e");
+    if work.exists() {
+        fs::remove_dir_all(&work)?;
+    }
+    let jars = work.join("jars");
+    fs::create_dir_all(&jars)?;
+    for jar in fs::read_dir(&beside)? {
+        let jar = jar?;
+        fs::hard_link(jar.path(), jars.join(jar.file_name()))?;
+    }
+    let connector = "isolane-flink-0.1.0.jar";
+    fs::copy(root().join("flink/target").join(connector), jars.join(connector))?;
+    let mut whole_way = Command::new(root().join("flink/src/test/e2e").join(script));
+    whole_way.arg(&work).arg(flink.lib.parent().unwrap_or(Path::new("/"))).arg(&kafka.libs).arg(&jars);
+    whole_way.env("KEEP", root().join("target/debug/examples/keep")).env("PYTHON", python_with_pyarrow()?);
+    step(script, &mut whole_way)
 }

@@ -30,7 +30,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   bench ARGUMENTS   the figures of the README, each beside its limit
   golden [--check [--sample N]]
                     what Flink answers to the cases of xtask/flink/cases.txt; writes or checks the file in crates/query
-  flink             builds and tests the table connector for Flink with Maven; not part of `test` yet
+  flink [connector|sink|engine]
+                    builds and tests the table connector for Flink with Maven; or tries it, or the engine that keeps its jobs, on a
+                    real Kafka and a real Flink; not part of `test` yet
   services fetch flink|kafka
                     downloads what the tests are held against, pinned, into target/services
   services up kafka [--dir DIR]

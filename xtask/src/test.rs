@@ -71,7 +71,7 @@ fn binary() -> PathBuf {
 }
 
 /// A Python with pyarrow, the independent reader of what the sinks publish, in the target folder.
-fn python_with_pyarrow() -> Result<PathBuf> {
+pub fn python_with_pyarrow() -> Result<PathBuf> {
     let venv = root().join("target/python");
     let python = venv.join("bin/python");
     if !has(&python, "--version") {

@@ -15,7 +15,7 @@ const WAY_FILES_MAX: usize = 15;
 const WAY_LINES_MAX: usize = 5_000;
 
 /// Which rooms a room may depend on.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("stream", &[]),
     ("kafka", &["stream"]),
     ("journal", &["kafka", "stream"]),
@@ -24,6 +24,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("gateway", &["stream", "journal"]),
     ("query", &["stream", "journal", "sink"]),
     ("admin", &["stream", "journal"]),
+    ("flink", &["stream"]),
 ];
 
 /// Who alone may depend on a library.

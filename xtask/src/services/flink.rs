@@ -1,4 +1,5 @@
-//! Flink's jars, from PyPI: the answers of the embedded SQL engine are held against it.
+//! Flink's jars, from PyPI: the answers of the embedded SQL engine are held against it. And, from Maven, what lies beside them
+//! where jobs of ours run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{empty, folder, install_missing, jdk};
+use super::{empty, folder, install_missing, jdk, maven};
 use crate::run::{root, step};
 
 /// The version in `xtask/flink/requirements.txt`.
@@ -28,6 +29,29 @@ pub fn flink() -> Result<Flink> {
         download_flink(&home).context("Flink's jars")?;
     }
     Ok(Flink { java, lib: home.join("lib") })
+}
+
+/// The jars that jobs of ours need beside Flink's own: the SQL Gateway, Kafka's and Parquet's sides. Downloads what is missing.
+pub fn beside() -> Result<PathBuf> {
+    let jars = folder().join(format!("flink-{FLINK_VERSION}-beside"));
+    if !jars.exists() {
+        download_beside(&jars).context("the jars beside Flink's")?;
+    }
+    Ok(jars)
+}
+
+fn download_beside(jars: &Path) -> Result<()> {
+    maven()?;
+    let (sources, unchecked) = (root().join("xtask/flink"), empty("flink-beside")?);
+    let mut mvn = Command::new("mvn");
+    mvn.args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"]);
+    mvn.arg(sources.join("pom.xml")).arg(format!("-DoutputDirectory={}", unchecked.display()));
+    step("download the jars beside Flink's", &mut mvn)?;
+    let mut sums = Command::new("sha256sum");
+    sums.args(["--check", "--strict", "--quiet"]).arg(sources.join("jars.sha256"));
+    step("check the jars beside Flink's", sums.current_dir(&unchecked))?;
+    fs::rename(&unchecked, jars)?;
+    Ok(())
 }
 
 /// Unpacks beside the place and renames at the end: what has its name is whole.

@@ -14,7 +14,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use flink::{Flink, flink};
+pub use flink::{Flink, beside, flink};
 pub use kafka::kafka;
 
 use crate::run::{has, is_root, root, step};

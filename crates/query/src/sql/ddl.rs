@@ -23,14 +23,17 @@ pub fn table(cursor: &mut Cursor) -> Result<Table, Problem> {
     cursor.take_words(&["IF", "NOT", "EXISTS"]);
     let at = cursor.at();
     let name = cursor.name()?;
-    let mut table = Table { at, name, columns: Vec::new(), watermark: None, options: Vec::new(), ignored: Vec::new() };
     cursor.expect_token(&Token::LParen)?;
+    let (body_from, body_to) = (cursor.at(), cursor.at());
+    let (columns, given, ignored) = (Vec::new(), Vec::new(), Vec::new());
+    let mut table = Table { at, name, columns, body_from, body_to, watermark: None, options: given, ignored };
     loop {
         element(cursor, &mut table)?;
         if !cursor.take_token(&Token::Comma) {
             break;
         }
     }
+    table.body_to = cursor.at();
     cursor.expect_token(&Token::RParen)?;
     comment(cursor)?;
     if cursor.take_words(&["PARTITIONED", "BY"]) {

@@ -3,7 +3,7 @@
 //! A job text is split into tokens ([`cursor`]), parsed ([`statement`], [`ddl`], [`parse`] into [`syntax`]), bound to
 //! columns and types ([`bind`], [`bind_call`] into [`expr`]) and planned ([`plan`]). A batch of records is decoded
 //! ([`decode`]) into Arrow columns, over which the expressions are evaluated ([`eval`], [`cast`], [`calculate`],
-//! [`functions`]); [`run`] sorts the rows into delivered, filtered and failed.
+//! [`functions`]); [`run`] sorts the rows into delivered, filtered and failed. [`flink`] writes the same job for Apache Flink.
 
 mod error;
 mod types;
@@ -25,6 +25,7 @@ mod cast;
 mod calculate;
 mod functions;
 mod run;
+mod flink;
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use arrow_schema::SchemaRef;
 
 pub use error::{Problem, SqlError};
 use expr::Expr;
+pub use flink::{FlinkLeg, FlinkPlace, FlinkText, for_flink};
 
 /// A checked job: one source table, and a leg per INSERT.
 #[derive(Clone, Debug)]

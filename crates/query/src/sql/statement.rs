@@ -136,6 +136,7 @@ fn insert(cursor: &mut Cursor) -> Result<Insert, Problem> {
             return Err(cursor.at().problem(format!("more than {} columns", ddl::COLUMNS_MAX), "select fewer"));
         }
     }
+    let from_at = cursor.at();
     cursor.expect_word("FROM")?;
     let source_at = cursor.at();
     if *cursor.peek() == Token::LParen {
@@ -150,7 +151,8 @@ fn insert(cursor: &mut Cursor) -> Result<Insert, Problem> {
         None => source.clone(),
     };
     let condition = if cursor.take_word("WHERE") { Some(parse::expression(cursor)?) } else { None };
-    Ok(Insert { at, sink, items, source_at, source, alias, condition })
+    let end_at = cursor.at();
+    Ok(Insert { at, sink, items, from_at, end_at, source_at, source, alias, condition })
 }
 
 fn item(cursor: &mut Cursor) -> Result<Item, Problem> {

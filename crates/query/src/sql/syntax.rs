@@ -12,6 +12,10 @@ pub struct Table {
     pub name: String,
     /// Its columns, in order.
     pub columns: Vec<Column>,
+    /// What stands between its brackets: from here ...
+    pub body_from: At,
+    /// ... to here.
+    pub body_to: At,
     /// WATERMARK FOR, if any.
     pub watermark: Option<Watermark>,
     /// Keys and values of WITH, in order, with the place of each key.
@@ -72,6 +76,10 @@ pub struct Insert {
     pub sink: String,
     /// What is selected.
     pub items: Vec<Item>,
+    /// Where FROM stands.
+    pub from_at: At,
+    /// Where it ends.
+    pub end_at: At,
     /// Where the source's name stands.
     pub source_at: At,
     /// The source.

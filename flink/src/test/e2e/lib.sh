@@ -1,8 +1,9 @@
 # What the end-to-end runs have in common: a real Kafka, a real Flink, a job, load, and how each is started and ended. Sourced,
-# with WORK FLINK KAFKA EXTRA as arguments; HERE is this folder, SQL the job's file, TOPIC and SERVERS where the load goes.
+# with WORK FLINK KAFKA EXTRA as arguments; HERE is this folder, SQL the job's file, if it is submitted by hand.
 # Ends only what it started, by process id.
 WORK=$1 FLINK=$2 KAFKA=$3 EXTRA=$4
 PYTHON=${PYTHON:-python3}
+TOPIC=a.b.c.000000000000001f SERVERS="127.0.0.1:49092 127.0.0.1:49192"
 CLASSES=$HERE/../../../target; PIDS=$WORK/pids; mkdir -p "$WORK"/{conf,log,tmp} "$PIDS"
 say() { echo "$(date +%T) $*"; }
 OPENS=(); for p in lang lang.reflect net io nio text time util util.concurrent util.concurrent.atomic util.concurrent.locks; do
@@ -11,7 +12,7 @@ JVM=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$WORK/tmp" "${OP
 bg() { local name=$1; shift; setsid "$@" >>"$WORK/log/$name.log" 2>&1 </dev/null & echo $! >"$PIDS/$name"; }
 end() { local pid; for name in "$@"; do [ -f "$PIDS/$name" ] || continue; pid=$(cat "$PIDS/$name"); kill "$pid" 2>/dev/null || true
   for _ in $(seq 40); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done; kill -9 "$pid" 2>/dev/null || true; rm -f "$PIDS/$name"; done; }
-finish() { end offer sql tm jm kafka-normal kafka-failover; }
+finish() { end engine offer sql gw tm jm zk kafka-normal kafka-failover; }
 trap finish EXIT
 until_ok() { local what=$1 tries=$2; shift 2; for _ in $(seq "$tries"); do "$@" >/dev/null 2>&1 && return 0; sleep 0.5; done; say "timeout: $what"; return 1; }
 
@@ -41,6 +42,18 @@ jm() { bg jm java -Xms128m -Xmx384m "${JVM[@]}" "$LOG" -cp "$FLINK/lib/*:$EXTRA/
 tm() { bg tm java -Xms128m -Xmx512m -XX:MaxDirectMemorySize=192m "${JVM[@]}" "$LOG" -cp "$FLINK/lib/*:$EXTRA/*" org.apache.flink.runtime.taskexecutor.TaskManagerRunner -c "$WORK/conf"; }
 rest() { curl -sfg "http://127.0.0.1:48081$1"; }
 slots() { [ "$(rest /overview | jq '."slots-available"')" -ge "$1" ]; }
+gw() { bg gw java -Xms128m -Xmx384m "${JVM[@]}" "$LOG" -cp "$FLINK/lib/*:$FLINK/opt/*:$EXTRA/*" org.apache.flink.table.gateway.SqlGateway \
+  -Dsql-gateway.endpoint.type=rest -Dsql-gateway.endpoint.rest.address=127.0.0.1 -Dsql-gateway.endpoint.rest.port=48083; }
+# The ZooKeeper that Flink brings along.
+zk() { mkdir -p "$WORK/zk"; bg zk java -Xmx128m "${JVM[@]}" "$LOG" -cp "$FLINK/lib/*" \
+  org.apache.flink.shaded.zookeeper3.org.apache.zookeeper.server.ZooKeeperServerMain 42181 "$WORK/zk"; }
+ha() { cat <<P
+high-availability.type: zookeeper
+high-availability.zookeeper.quorum: 127.0.0.1:42181
+high-availability.storageDir: file://$WORK/ha
+high-availability.zookeeper.client.session-timeout: 6000
+P
+}
 running() { [ "$(rest "/jobs/$JOB" | jq -r '[.state, (.vertices[].status)] | unique | join(",")')" = RUNNING ]; }
 submit() { sed "s#@WORK@#$WORK#g; s#@TOPIC@#$TOPIC#; s#@MORE@#$1#; s#@SET@#$2#" "$HERE/$SQL" >"$WORK/job.sql"
   java -Xmx384m "${JVM[@]}" "-Dlog4j.configurationFile=$HERE/log4j.properties" -cp "$FLINK/lib/*:$FLINK/opt/*:$EXTRA/*" org.apache.flink.table.client.SqlClient -f "$WORK/job.sql" >"$WORK/log/sql.log" 2>&1 || { tail -40 "$WORK/log/sql.log"; return 1; }
@@ -52,5 +65,10 @@ stop() { local trigger; trigger=$(curl -sf -XPOST "http://127.0.0.1:48081/jobs/$
 counts() { local vertex; for vertex in $(rest "/jobs/$JOB" | jq -r '.vertices[].id'); do
   rest "/jobs/$JOB/vertices/$vertex/metrics" | jq -r '.[].id' | grep -E 'isolane\.(rows|doubles|dropped|quarantined|foreign|hand_overs_failed|sources|ranges|range_set_bytes|lost_transactions)$|\.lag$' | while read -r id; do
     echo "$id=$(rest "/jobs/$JOB/vertices/$vertex/metrics?get=$id" | jq -r '.[0].value')"; done; done | sed 's/isolane-take: [^.]*//' | sort | tr '\n' ' ' || true; echo; }
-free() { for port in 46123 48081 49092 49093 49192 49193; do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && { say "port $port is taken"; return 1; }; done
-  sed "s#@WORK@#$WORK#g" "$HERE/config.yaml.in" >"$WORK/conf/config.yaml"; }
+up() { local port
+  for port in 42181 46123 48081 48083 49092 49093 49192 49193; do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && { say "port $port is taken"; exit 1; }; done
+  sed "s#@WORK@#$WORK#g" "$HERE/config.yaml.in" >"$WORK/conf/config.yaml"
+  [ -z "${HA:-}" ] || { zk; ha >>"$WORK/conf/config.yaml"; until_ok "ZooKeeper" 60 eval '(exec 3<>/dev/tcp/127.0.0.1/42181)'; }
+  kafka normal 49092; kafka failover 49192; jm; tm
+  until_ok "Flink" 120 slots 2; until_ok "normal" 60 kcat -b 127.0.0.1:49092 -L -m 2; until_ok "failover" 60 kcat -b 127.0.0.1:49192 -L -m 2
+  say "two clusters and Flink are up"; }

@@ -9,15 +9,12 @@
 #                                   parquet-hadoop and hadoop-client-runtime with what they need, the connector
 #   PYTHON                          a Python with pyarrow, which reads what came out
 set -euo pipefail
-HERE=$(cd "$(dirname "$0")" && pwd) SQL=job.sql TOPIC=a.b.c.000000000000001f SERVERS="127.0.0.1:49092 127.0.0.1:49192"
+HERE=$(cd "$(dirname "$0")" && pwd) SQL=job.sql
 RECORDS=${RECORDS:-200000} SECONDS_LONG=${SECONDS_LONG:-25}
 . "$HERE/lib.sh"
 "$PYTHON" -c 'import pyarrow.parquet'
 
-free
-kafka normal 49092; kafka failover 49192; jm; tm
-until_ok "Flink" 120 slots 2; until_ok "normal" 60 kcat -b 127.0.0.1:49092 -L -m 2; until_ok "failover" 60 kcat -b 127.0.0.1:49192 -L -m 2
-say "two clusters and Flink are up"
+up
 offer 0 0 true
 [ "${OUTAGE:-}" != later ] || offer 20000 0 false >/dev/null
 [ "${OUTAGE:-}" != start ] || { end kafka-failover; say "the failover cluster is away"; }

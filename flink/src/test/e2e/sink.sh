@@ -6,7 +6,7 @@
 #   sink.sh WORK FLINK KAFKA EXTRA   as of run.sh, without Parquet and Hadoop
 #   KILLS                            how often the TaskManager is killed, 5 unless said
 set -euo pipefail
-HERE=$(cd "$(dirname "$0")" && pwd) SQL=sink.sql TOPIC=a.b.c.000000000000001f SERVERS="127.0.0.1:49092 127.0.0.1:49192"
+HERE=$(cd "$(dirname "$0")" && pwd) SQL=sink.sql
 RECORDS=${RECORDS:-200000} SECONDS_LONG=${SECONDS_LONG:-60} KILLS=${KILLS:-5}
 . "$HERE/lib.sh"
 
@@ -17,10 +17,7 @@ fence() { java -Xmx256m "${JVM[@]}" -cp "$CLASSES/test-classes:$CLASSES/classes:
 says_lost() { rest "/jobs/$JOB/exceptions" | grep -q 'a transaction of topic good whose checkpoint is complete cannot be committed'; }
 rows() { [ "$(($(read_all good read_committed -f 'x\n' | wc -l) + $(read_all apart read_committed -f 'x\n' | wc -l)))" -ge "$1" ]; }
 
-free
-kafka normal 49092; kafka failover 49192; jm; tm
-until_ok "Flink" 120 slots 2; until_ok "normal" 60 kcat -b 127.0.0.1:49092 -L -m 2; until_ok "failover" 60 kcat -b 127.0.0.1:49192 -L -m 2
-say "two clusters and Flink are up"
+up
 offer 0 0 true; TOPIC=good offer 0 0 true; TOPIC=apart offer 0 0 true
 submit "" ""
 until_ok "the job" 120 running

@@ -1,0 +1,293 @@
+//! The host of jobs on Flink: one task per job that looks, decides ([`crate::lifecycle`]), remembers and acts. When it ends
+//! the jobs go on; when it comes back it finds them by what it remembered.
+//!
+//! State per job: its [`Memory`], a file of the state folder (some kilobytes, written before each act that it announces), and
+//! a prepared session, in memory alone.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stream::clock::Clock;
+use stream::disk::{SharedDisk, read_all, write_atomically};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::cluster::Cluster;
+use crate::gateway::{Gateway, StatementError};
+use crate::job::{Id, JobKey, Text};
+use crate::lifecycle::Retained;
+use crate::lifecycle::{Action, Answer, Memory, Prepared, Seen, Sighting, State, Wanted, next};
+use crate::retained::Places;
+use crate::statements;
+
+/// What the host needs.
+pub struct Settings {
+    /// Through which jobs are submitted.
+    pub gateway: Gateway,
+    /// Where they run.
+    pub cluster: Cluster,
+    /// Where Flink keeps what it can restore.
+    pub places: Places,
+    /// The disk.
+    pub disk: SharedDisk,
+    /// Where is remembered what was done.
+    pub state_dir: PathBuf,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// How often a job is looked at.
+    pub every: Duration,
+}
+
+/// What is wanted of each job; one that is not named is removed.
+pub type WantedJobs = BTreeMap<JobKey, Wanted>;
+
+/// Keeps the jobs as they are wanted until `shutdown` completes. Jobs that run go on running.
+///
+/// # Errors
+/// The state folder cannot be read.
+pub async fn serve(
+    settings: Settings,
+    mut wanted: watch::Receiver<Arc<WantedJobs>>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let settings = Arc::new(settings);
+    settings.disk.create_dir_all(&settings.state_dir)?;
+    let mut keepers: BTreeMap<JobKey, watch::Sender<Wanted>> = BTreeMap::new();
+    let mut tasks: JoinSet<JobKey> = JoinSet::new();
+    tokio::pin!(shutdown);
+    loop {
+        let now = wanted.borrow_and_update().clone();
+        let remembered = remembered(&settings)?;
+        let keys = now.keys().chain(&remembered).chain(keepers.keys()).cloned().collect::<Vec<_>>();
+        for key in keys {
+            let order = now.get(&key).cloned().unwrap_or(Wanted::Removed);
+            let keeper = keepers.entry(key.clone()).or_insert_with(|| {
+                let (sender, orders) = watch::channel(order.clone());
+                tasks.spawn(supervise(settings.clone(), key, orders));
+                sender
+            });
+            keeper.send_replace(order);
+        }
+        tokio::select! {
+            () = &mut shutdown => return Ok(()),
+            changed = wanted.changed() => if changed.is_err() { (&mut shutdown).await; return Ok(()) },
+            Some(Ok(forgotten)) = tasks.join_next() => { keepers.remove(&forgotten); }
+        }
+    }
+}
+
+/// The jobs of which something is remembered.
+fn remembered(settings: &Settings) -> io::Result<Vec<JobKey>> {
+    let names = settings.disk.list(&settings.state_dir)?;
+    Ok(names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
+}
+
+/// Keeps one job, whatever happens to its keeper.
+async fn supervise(settings: Arc<Settings>, key: JobKey, orders: watch::Receiver<Wanted>) -> JobKey {
+    loop {
+        let mut keeper = JoinSet::new();
+        keeper.spawn(keep(settings.clone(), key.clone(), orders.clone()));
+        match keeper.join_next().await {
+            Some(Ok(key)) => return key,
+            broken => error!(job = %key, ?broken, "the job's keeper ended; starting it again"),
+        }
+        tokio::time::sleep(settings.every).await;
+    }
+}
+
+/// Keeps one job as it is ordered, until it is forgotten.
+async fn keep(settings: Arc<Settings>, key: JobKey, mut orders: watch::Receiver<Wanted>) -> JobKey {
+    let mut keeper = Keeper { settings, key, memory: Memory::default(), prepared: None, answer: None };
+    while let Err(error) = keeper.remember_what_was() {
+        warn!(job = %keeper.key, %error, "what is remembered of the job cannot be read; trying again");
+        tokio::time::sleep(keeper.settings.every).await;
+    }
+    loop {
+        let wanted = orders.borrow_and_update().clone();
+        match keeper.step(&wanted).await {
+            Ok(Action::Forget) => return keeper.key,
+            Ok(Action::Wait) => {}
+            Ok(_) => continue,
+            Err(error) => {
+                warn!(job = %keeper.key, %error, "nothing is done about the job: its state cannot be written")
+            }
+        }
+        drop(tokio::time::timeout(keeper.settings.every, orders.changed()).await);
+    }
+}
+
+struct Keeper {
+    settings: Arc<Settings>,
+    key: JobKey,
+    memory: Memory,
+    prepared: Option<Prepared>,
+    answer: Option<Answer>,
+}
+
+impl Keeper {
+    fn file(&self) -> PathBuf {
+        self.settings.state_dir.join(format!("{}.json", self.key))
+    }
+
+    fn remember_what_was(&mut self) -> io::Result<()> {
+        match read_all(self.settings.disk.as_ref(), &self.file()) {
+            Ok(bytes) => self.memory = serde_json::from_slice(&bytes).map_err(io::Error::other)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Looks, decides, remembers, acts.
+    async fn step(&mut self, wanted: &Wanted) -> io::Result<Action> {
+        let seen = self.look(wanted).await;
+        let (memory, action) = next(&self.memory, wanted, &seen, self.settings.clock.now_ms());
+        if memory != self.memory {
+            if memory.problem != self.memory.problem
+                && let Some(problem) = &memory.problem
+            {
+                warn!(job = %self.key, problem, "the job");
+            }
+            let bytes = serde_json::to_vec_pretty(&memory).map_err(io::Error::other)?;
+            write_atomically(self.settings.disk.as_ref(), &self.file(), &bytes, |_| ())?;
+            self.memory = memory;
+        }
+        if action != Action::Wait {
+            info!(job = %self.key, "next: {action}");
+        }
+        self.act(&action).await?;
+        Ok(action)
+    }
+
+    async fn look(&mut self, wanted: &Wanted) -> Seen {
+        let Settings { gateway, cluster, .. } = self.settings.as_ref();
+        let session = match &self.memory.state {
+            State::Submitting { session, .. } => gateway.sighting(session).await,
+            _ => Sighting::Unknown,
+        };
+        let is_needed = match &self.memory.state {
+            State::Submitting { .. } => true,
+            State::Fresh | State::Idle { .. } => matches!(wanted, Wanted::Run(_)),
+            State::Running { .. } | State::Stopping { .. } => false,
+        };
+        let before = if is_needed { self.retained().await } else { None };
+        let own = self.memory.attempt().map(|attempt| attempt.job);
+        let trigger = match &self.memory.state {
+            State::Stopping { trigger, .. } => Some(*trigger),
+            _ => None,
+        };
+        let jobs = cluster.jobs(&statements::name(&self.key), own, trigger).await;
+        let jobs = jobs.inspect_err(|error| warn!(job = %self.key, %error, "nothing is known of the job")).ok();
+        let is_over = jobs.iter().flatten().any(|job| Some(job.id) == own && !job.status.is_alive());
+        let retained = match before {
+            Some(before) => self.retained().await.filter(|after| before == *after),
+            // What is over writes no more: one look is enough.
+            None if is_over => self.retained().await,
+            None => None,
+        };
+        if let Some(prepared) = &self.prepared
+            && gateway.sighting(&prepared.session).await != Sighting::Present
+        {
+            self.prepared = None;
+        }
+        let (prepared, answer, fresh) = (self.prepared.clone(), self.answer.take(), Id::random(&mut rand::rng()));
+        Seen { session, jobs, retained, prepared, answer, fresh }
+    }
+
+    /// The newest checkpoint; `None` if the storage does not say.
+    async fn retained(&self) -> Option<Option<Retained>> {
+        let (places, key) = (self.settings.places.clone(), self.key.clone());
+        let (last, mark) = (self.memory.attempt().cloned(), self.memory.mark.clone());
+        let found = tokio::task::spawn_blocking(move || places.newest(&key, last.as_ref(), mark.as_ref())).await;
+        let found = found.unwrap_or_else(|error| Err(io::Error::other(error)));
+        found.inspect_err(|error| warn!(job = %self.key, %error, "the job's checkpoints cannot be read")).ok()
+    }
+
+    async fn act(&mut self, action: &Action) -> io::Result<()> {
+        let Settings { gateway, cluster, places, .. } = self.settings.as_ref();
+        let epoch = self.memory.attempt().map_or(0, |attempt| attempt.epoch);
+        let done = match action {
+            Action::Wait => return Ok(()),
+            Action::Forget => return self.forget(),
+            Action::Prepare(text) => {
+                self.prepare(text).await;
+                return Ok(());
+            }
+            Action::Submit => {
+                self.submit().await;
+                return Ok(());
+            }
+            Action::Close(session) => gateway.close(session).await,
+            Action::Stop(job, trigger) => cluster.stop(*job, *trigger, &places.savepoints(&self.key, epoch)).await,
+            Action::Cancel(job) => cluster.cancel(*job).await,
+        };
+        if let Err(error) = done {
+            warn!(job = %self.key, %error, "the job");
+        }
+        // What came of it is seen at the next look.
+        tokio::time::sleep(self.settings.every).await;
+        Ok(())
+    }
+
+    fn forget(&self) -> io::Result<()> {
+        let file = self.file();
+        if self.settings.disk.exists(&file) {
+            self.settings.disk.remove(&file)?;
+            self.settings.disk.sync_dir(&self.settings.state_dir)?;
+        }
+        Ok(())
+    }
+
+    async fn prepare(&mut self, text: &Text) {
+        let Settings { gateway, cluster, .. } = self.settings.as_ref();
+        let opened = gateway.open(&statements::properties(text, cluster.at())).await;
+        let session = match opened {
+            Ok(session) => session,
+            Err(error) => {
+                warn!(job = %self.key, %error, "no session to submit the job in");
+                tokio::time::sleep(self.settings.every).await;
+                return;
+            }
+        };
+        for statement in statements::prepare(text) {
+            match gateway.run(&session, &statement).await {
+                Ok(()) => {}
+                Err(StatementError::Refused(cause)) => {
+                    self.answer = Some(Answer::Refused(cause));
+                    drop(gateway.close(&session).await);
+                    return;
+                }
+                Err(StatementError::Unknown(cause)) => {
+                    warn!(job = %self.key, cause, "the job could not be prepared");
+                    tokio::time::sleep(self.settings.every).await;
+                    return;
+                }
+            }
+        }
+        self.prepared = Some(Prepared { session, text: text.clone() });
+    }
+
+    async fn submit(&mut self) {
+        self.prepared = None;
+        let Settings { gateway, places, .. } = self.settings.as_ref();
+        let State::Submitting { attempt, session } = &self.memory.state else { return };
+        for statement in statements::submit(&self.key, attempt, places) {
+            let cause = match gateway.run(session, &statement).await {
+                Ok(()) => continue,
+                Err(error) => error.to_string(),
+            };
+            warn!(job = %self.key, cause, "the job could not be submitted");
+            let is_known = cause.contains("DuplicateJobSubmissionException");
+            self.answer = Some(if is_known { Answer::Known } else { Answer::Failed(cause) });
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

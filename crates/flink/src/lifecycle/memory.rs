@@ -1,0 +1,103 @@
+//! What is remembered of a job, and what is wanted of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::seen::Job;
+use crate::job::{Attempt, Checkpoint, Id, Session, Text};
+
+/// What is remembered of a job, durably.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Where it stands.
+    pub state: State,
+    /// The newest checkpoint of this epoch that was ever seen: beginning at an older one would deliver rows again.
+    pub mark: Option<Checkpoint>,
+    /// When the mark was last moved.
+    pub marked_ms: i64,
+    /// Attempts in a row that completed no checkpoint.
+    pub failures: u32,
+    /// Before this time nothing is submitted.
+    pub until_ms: i64,
+    /// What a person should know.
+    pub problem: Option<String>,
+}
+
+/// Where a job stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    /// Nothing of it was ever submitted.
+    #[default]
+    Fresh,
+    /// The attempt was, or is just being, submitted in this session.
+    Submitting {
+        /// The attempt.
+        attempt: Attempt,
+        /// The session.
+        session: Session,
+    },
+    /// Flink has it.
+    Running {
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// It was asked to stop with a savepoint.
+    Stopping {
+        /// The attempt.
+        attempt: Attempt,
+        /// Names the request, so that asking again is the same request.
+        trigger: Id,
+        /// Since when.
+        since_ms: i64,
+    },
+    /// Flink does not have it.
+    Idle {
+        /// The attempt that was last.
+        last: Attempt,
+        /// How that ended.
+        end: End,
+        /// Since when.
+        since_ms: i64,
+    },
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// Nobody knows whether it ever began: it may turn up.
+    Open,
+    /// It was there, and is not any more.
+    Gone,
+    /// It stopped with a savepoint, and all its sinks have committed.
+    Clean,
+}
+
+/// What is wanted of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// That it runs this.
+    Run(Text),
+    /// That it stands, to go on another time.
+    Stopped,
+    /// That it stands, and nobody remembers it.
+    Removed,
+}
+
+impl Memory {
+    /// The attempt that is under way, or was last.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match &self.state {
+            State::Fresh => None,
+            State::Submitting { attempt, .. } | State::Running { attempt } | State::Stopping { attempt, .. } => {
+                Some(attempt)
+            }
+            State::Idle { last, .. } => Some(last),
+        }
+    }
+
+    /// Whether a job has begun at an older checkpoint than the newest.
+    pub fn is_behind(&self, job: &Job) -> bool {
+        matches!((&self.mark, &job.newest), (Some(mark), Some(newest)) if newest.number < mark.number)
+    }
+}
