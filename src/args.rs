@@ -407,6 +407,23 @@ pub enum Sql {
         #[arg(long, default_value = "files")]
         sink: Vec<String>,
     },
+    /// Write a job's text for Apache Flink: the same job over the table connector in `flink/`, with Parquet files as its sinks.
+    Flink {
+        /// The file with the job's text.
+        file: PathBuf,
+        /// Names of the stream's sinks.
+        #[arg(long, default_value = "files")]
+        sink: Vec<String>,
+        /// The Kafka clusters of the stream's topic.
+        #[arg(long, value_name = "normal=HOST:PORT,..[;failover=HOST:PORT,..]")]
+        clusters: String,
+        /// The topic's name in Kafka.
+        #[arg(long)]
+        topic: String,
+        /// The folder of the sinks' folders, as a URL that Flink knows.
+        #[arg(long, value_name = "URL")]
+        out: String,
+    },
 }
 
 /// `ledger`.

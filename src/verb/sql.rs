@@ -1,19 +1,47 @@
-//! `sql check`.
+//! `sql check|flink`.
+
+use std::path::Path;
 
 use anyhow::{Context, Result};
+use query::sql::{FlinkPlace, FlinkText};
 
 use crate::args;
 
-/// Says whether the job's text runs on the embedded engine.
+/// Says whether a job's text runs on the embedded engine, or writes it for Flink.
 pub fn run(verb: args::Sql) -> Result<()> {
-    let args::Sql::Check { file, sink } = verb;
-    let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    let sinks: Vec<&str> = sink.iter().map(String::as_str).collect();
-    let job = query::sql::check(&text, &sinks).with_context(|| file.display().to_string())?;
+    match verb {
+        args::Sql::Check { file, sink } => check(&file, &sink),
+        args::Sql::Flink { file, sink, clusters, topic, out } => {
+            let place = FlinkPlace { clusters: &clusters, topic: &topic, out: &out };
+            let text = query::sql::for_flink(&read(&file)?, &names(&sink), place);
+            print!("{}", script(&text.with_context(|| file.display().to_string())?));
+            Ok(())
+        }
+    }
+}
+
+fn check(file: &Path, sink: &[String]) -> Result<()> {
+    let job = query::sql::check(&read(file)?, &names(sink)).with_context(|| file.display().to_string())?;
     for leg in &job.legs {
         let columns: Vec<String> =
             leg.schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
         println!("leg {}: {}", leg.sink, columns.join(", "));
     }
     Ok(())
+}
+
+fn read(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
+}
+
+fn names(sinks: &[String]) -> Vec<&str> {
+    sinks.iter().map(String::as_str).collect()
+}
+
+/// The statements as Flink's SQL client takes them.
+fn script(text: &FlinkText) -> String {
+    let sinks = text.legs.iter().map(|leg| &leg.sink_table);
+    let tables: String = text.tables.iter().chain(sinks).map(|table| format!("{table};\n")).collect();
+    let inserts: String = text.legs.iter().map(|leg| format!("{}\n;\n", leg.insert)).collect();
+    format!("{tables}EXECUTE STATEMENT SET BEGIN\n{inserts}END;\n")
 }
