@@ -1,6 +1,6 @@
-//! `flink`: builds and tests the table connector in `flink/` with Maven, and says how long that took. The first run also
-//! downloads what Maven needs; `cargo xtask test` does not run it yet. `flink connector`, `flink sink` and `flink engine` try the connector, its Kafka sink, and
-//! the engine that keeps its jobs, on a real Kafka and a real Flink.
+//! `flink`: builds and tests the table connector in `flink/` with Maven, and says how long that took; part of `test`. The first
+//! run also downloads what Maven needs. `flink connector`, `flink sink` and `flink engine` try the connector, its Kafka
+//! sink, and the engine that keeps its jobs, on a real Kafka and a real Flink: minutes each, not part of `test`.
 
 use std::fs;
 use std::path::Path;

@@ -31,8 +31,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   golden [--check [--sample N]]
                     what Flink answers to the cases of xtask/flink/cases.txt; writes or checks the file in crates/query
   flink [connector|sink|engine]
-                    builds and tests the table connector for Flink with Maven; or tries it, or the engine that keeps its jobs, on a
-                    real Kafka and a real Flink; not part of `test` yet
+                    builds and tests the table connector for Flink with Maven; or tries it, its Kafka sink, or the engine that
+                    keeps its jobs, on a real Kafka and a real Flink (not part of `test`)
   services fetch flink|kafka
                     downloads what the tests are held against, pinned, into target/services
   services up kafka [--dir DIR]

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use crate::check::{self, WHOLE};
+use crate::flink;
 use crate::golden;
 use crate::run::{cargo, has, is_root, root, step};
 use crate::services;
@@ -28,6 +29,7 @@ pub fn run() -> Result<()> {
     let tests = tests.args(WHOLE).env("ISOLANE_BIN", binary()).env("ISOLANE_PYTHON", &python);
     step("tests", kafka.tell(tests.env("ISOLANE_SEEDS", SEEDS).env("ISOLANE_SIM_SEEDS", SIM_SEEDS)))?;
     golden::run(&GOLDEN.map(str::to_owned))?;
+    flink::run(&[])?;
     soak(&["--kills", "15", "--seed", "1"].map(str::to_owned))?;
     soak(&["--journal", "kafka", "--kills", "7", "--seed", "1"].map(str::to_owned))?;
     if !is_root() && std::env::var_os("CI").is_none() {
