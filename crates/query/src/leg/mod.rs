@@ -1,8 +1,9 @@
 //! A leg: one INSERT of a job, with its own reader, range sets, checkpoint and commit.
 //!
 //! Modules in the order in which they meet a record: [`read`] ▸ [`dedup`] ▸ [`convert`] ([`fit`]) ▸ [`run`] ▸ [`report`]; [`tap`] is for
-//! people who look on.
+//! people who look on. [`hand_over`] is for whoever goes on where a leg stood, and the other way.
 
+pub mod hand_over;
 pub mod read;
 pub mod dedup;
 pub mod convert;
