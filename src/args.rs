@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use stream::TopicName;
 
 /// Streaming data transport: every stream in a lane of its own, everything exactly once, provably.
 #[derive(Parser)]
@@ -60,6 +61,8 @@ pub enum Command {
     /// Records that could not be converted: list, show, take again.
     #[command(subcommand)]
     Quarantine(Quarantine),
+    /// Where a leg that writes files stands, as a hand-over object for whoever goes on from there.
+    HandOver(HandOver),
     /// Open transactions of a Kafka cluster: list, abort.
     #[cfg(feature = "kafka")]
     #[command(subcommand)]
@@ -338,6 +341,20 @@ pub enum Transactions {
         #[arg(long)]
         brokers: String,
     },
+}
+
+/// `hand-over`.
+#[derive(ClapArgs)]
+#[command(after_help = "Example: a job on Flink goes on where a leg of `up` stood\n\n  \
+    isolane stream set sales.shop.orders sql=@without-that-insert.sql\n  \
+    isolane hand-over isolane-data/out/sales.shop.orders/files > object.json\n\n\
+    A sink with `begin_from = \"/path/of/object.json\"` goes the other way.")]
+pub struct HandOver {
+    /// The leg's folder. Stop the leg first: what it commits later is not in the object.
+    pub dir: PathBuf,
+    /// The stream's topic, if it is not named as the stream.
+    #[arg(long)]
+    pub topic: Option<TopicName>,
 }
 
 /// `quarantine show`.

@@ -8,6 +8,7 @@ pub mod send;
 pub mod sql;
 pub mod ledger;
 pub mod quarantine;
+pub mod hand_over;
 pub mod tap;
 #[cfg(feature = "kafka")]
 pub mod transactions;

@@ -215,7 +215,7 @@ fn leg_spec(ground: &Ground, job: Job, id: &str, topic: &str) -> Result<StreamSp
         }),
     };
     let sql = if job == Job::Topic { SQL_RAW } else { SQL_JSON };
-    let sinks = vec![SinkSpec { name: "target".to_owned(), replay_ms: 0, kind }];
+    let sinks = vec![SinkSpec { name: "target".to_owned(), replay_ms: 0, begin_from: None, kind }];
     let (partitions, sql) = (Some(PARTITIONS), Some(sql.to_owned()));
     Ok(StreamSpec { partitions, sinks, sql, ..StreamSpec::new(id.parse()?) })
 }

@@ -98,9 +98,10 @@ fn spec(near: &str, far: &str) -> Result<StreamSpec> {
             format,
             compression: Compression::None,
         };
-        SinkSpec { name: name.to_owned(), replay_ms: 0, kind: SinkKind::Kafka(target) }
+        SinkSpec { name: name.to_owned(), replay_ms: 0, begin_from: None, kind: SinkKind::Kafka(target) }
     };
-    let files = SinkSpec { name: "files".to_owned(), replay_ms: 0, kind: SinkKind::Files { path: None } };
+    let files =
+        SinkSpec { name: "files".to_owned(), replay_ms: 0, begin_from: None, kind: SinkKind::Files { path: None } };
     let sinks = vec![files, topic("near", near), topic("far", far)];
     Ok(StreamSpec {
         sinks,

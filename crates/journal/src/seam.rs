@@ -36,6 +36,16 @@ impl Topic {
     pub fn of(config: &StreamConfig) -> Self {
         Self { key: config.topic_key(), stream: config.spec.id.clone(), incarnation: config.incarnation }
     }
+
+    /// Its name in Kafka and in hand-over objects.
+    pub fn name(&self) -> String {
+        name_of(&self.key)
+    }
+}
+
+/// A topic's name in Kafka, which takes no `@`.
+pub fn name_of(key: &str) -> String {
+    key.replace('@', ".")
 }
 
 /// Where a batch has become durable.

@@ -1,7 +1,10 @@
 //! Why a leg stopped.
 
+use std::path::PathBuf;
+
 use sink::SinkError;
 
+use crate::leg::hand_over::HandOverError;
 use crate::sql::SqlError;
 
 /// Why a leg stopped. It is started again after a back-off, from its committed state.
@@ -23,6 +26,14 @@ pub enum LegError {
         "the sink is Kafka, and this isolane was built without it: build with `cargo build --release --features kafka`"
     )]
     WithoutKafka,
+    /// The leg has never committed, and what it is to begin from is not to be had.
+    #[error("the leg does not begin: hand-over object {}: {cause}", .path.display())]
+    HandOver {
+        /// Where the object was looked for.
+        path: PathBuf,
+        /// What is wrong.
+        cause: HandOverError,
+    },
     /// The sink stopped.
     #[error(transparent)]
     Sink(#[from] SinkError),

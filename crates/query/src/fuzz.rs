@@ -4,6 +4,7 @@
 use bolero::check;
 use stream::{Header, Kind, Range, SourceId};
 
+use crate::leg::hand_over::HandOver;
 use crate::sql::{self, InputRow, Job, RowFate};
 
 /// Runs every leg of a job over these bodies; each record has its fate.
@@ -50,4 +51,23 @@ fn json() {
     let job = sql::check(text, &["files"]);
     let job = std::panic::AssertUnwindSafe(job.unwrap_or_else(|error| panic!("{error}")));
     check!(name = "json").for_each(|bytes: &[u8]| run(&job, &bytes.split(|byte| *byte == 0).collect::<Vec<_>>()));
+}
+
+/// A hand-over object's text; what is one stays the same when it is written and read again, and so does what a leg makes
+/// of it.
+#[test]
+fn hand_over() {
+    check!(name = "hand_over").for_each(|bytes: &[u8]| {
+        let object = match HandOver::read(bytes) {
+            Ok(object) => object,
+            Err(error) => return assert!(!error.to_string().is_empty()),
+        };
+        let text = object.text().unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(HandOver::read(text.as_bytes()).ok().as_ref(), Some(&object));
+        let Ok(state) = object.state() else { return };
+        assert!(state.sources.values().all(|source| !source.last.is_empty()));
+        let own = HandOver::of(&object.topic, &object.job, &state);
+        assert_eq!(own.state().ok().as_ref(), Some(&state));
+        assert_eq!((own.checkpoint, own.horizon_minutes), (object.checkpoint, object.horizon_minutes));
+    });
 }

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::error::LegError;
+use crate::leg::begin::Begin;
 use crate::leg::report::{self, Mailbox};
 use crate::leg::run::{Leg, Parts};
 use crate::leg::{Destination, LegKey, LegSpec, read};
@@ -179,6 +180,7 @@ fn legs_of<J: Journal>(config: &StreamConfig, settings: &QuerySettings<J>) -> Ve
                 .unwrap_or(Duration::from_millis(config.spec.limits.checkpoint_ms))
                 .max(CHECKPOINT_MIN),
             replay_ms: sink.replay_ms,
+            begin_from: sink.begin_from.clone(),
         };
         let (stream, incarnation) = (config.spec.id.clone(), config.incarnation);
         (LegKey { stream, incarnation, sink: sink.name.clone() }, spec)
@@ -286,7 +288,8 @@ async fn live<J: Journal>(
     let sink = open_sink(&settings, &spec, identity)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (places, replay_ms) = (spec.places.clone(), spec.replay_ms);
-    let mut leg = Leg::recover(Parts { key, places, plan: Box::new(plan), sink, clock, mailbox, replay_ms })?;
+    let begin = spec.begin_from.clone().map(|path| Begin { path, topic: spec.topic.name() });
+    let mut leg = Leg::recover(Parts { key, places, plan: Box::new(plan), sink, clock, mailbox, replay_ms, begin })?;
     let (arrivals, mut readers) = read::start(&settings.journal, &spec.topic, &leg.positions(), &leg.gate());
     tokio::select! {
         // What a leg that stops has read counts, whatever became of its readers.

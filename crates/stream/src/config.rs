@@ -174,6 +174,9 @@ pub struct SinkSpec {
     /// sets it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub replay_ms: u64,
+    /// The hand-over object, a file where the leg runs, from which the leg begins if it has never committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin_from: Option<PathBuf>,
     /// The destination.
     #[serde(flatten)]
     pub kind: SinkKind,
@@ -247,7 +250,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 fn default_sinks() -> Vec<SinkSpec> {
-    vec![SinkSpec { name: "files".into(), replay_ms: 0, kind: SinkKind::Files { path: None } }]
+    vec![SinkSpec { name: "files".into(), replay_ms: 0, begin_from: None, kind: SinkKind::Files { path: None } }]
 }
 
 /// Limits of one stream.
@@ -349,6 +352,9 @@ pub enum SpecError {
     /// A path pattern is not absolute.
     #[error("stream {0}: input path {1:?} must be absolute")]
     Path(StreamId, String),
+    /// A hand-over object's path is not absolute.
+    #[error("stream {0}: begin_from {1:?} must be absolute")]
+    BeginFrom(StreamId, PathBuf),
     /// A limit outside its bounds.
     #[error("stream {0}: {1} must be between {2} and {3}")]
     Limit(StreamId, &'static str, u64, u64),
@@ -425,6 +431,9 @@ impl StreamSpec {
                 && !is_topic(&target.topic)
             {
                 return Err(SpecError::SinkTopic(self.id.clone(), target.topic.clone()));
+            }
+            if let Some(path) = sink.begin_from.as_ref().filter(|path| !path.is_absolute()) {
+                return Err(SpecError::BeginFrom(self.id.clone(), path.clone()));
             }
         }
         Ok(())
@@ -523,6 +532,7 @@ mod tests {
             r#"{"id": "a.b.c", "order": "key", "order_key": {"kind": "column", "number": 1, "by": ""}}"#,
             r#"{"id": "a.b.c", "sinks": [{"name": "k", "kind": "kafka", "brokers": "a:1", "topic": "a/b"}]}"#,
             r#"{"id": "a.b.c", "sinks": [{"name": "k", "kind": "kafka", "brokers": "a:1", "topic": "isolane.legs"}]}"#,
+            r#"{"id": "a.b.c", "sinks": [{"name": "files", "kind": "files", "begin_from": "object.json"}]}"#,
         ] {
             assert!(spec(text).unwrap().check().is_err(), "{text} was taken");
         }

@@ -20,7 +20,7 @@ use stream::facts::{Place, Position};
 use stream::limits;
 use stream::wire::{Refusal, RefusalReason};
 
-use crate::seam::{Appended, Bounds, Capabilities, Journal, KeptPosition, Reader, Topic};
+use crate::seam::{Appended, Bounds, Capabilities, Journal, KeptPosition, Reader, Topic, name_of};
 
 /// How a gateway produces (decision 0001): a broker that waits longer than this for a follower names the partition, and
 /// the partition gets a connection of its own.
@@ -75,7 +75,7 @@ impl KafkaJournal {
         let mut places = Vec::new();
         let mut keys = Vec::new();
         for key in topics {
-            let name = topics::name_of(key);
+            let name = name_of(key);
             match cluster.topic(&name).await {
                 Ok(topic) => {
                     for partition in 0..topic.leaders.len() {
@@ -134,7 +134,7 @@ impl Journal for KafkaJournal {
         compression: Compression,
     ) -> Result<Appended, Refusal> {
         let Member { producer, .. } = self.member(place)?;
-        let name: Arc<str> = topics::name_of(topic).into();
+        let name: Arc<str> = name_of(topic).into();
         let laid = Box::new(records::Laid(batch.clone(), compression));
         let appended = producer.append(&name, place.partition as i32, laid).await;
         let appended = appended.map_err(|error| refusal(&format!("topic {topic}"), &error))?;

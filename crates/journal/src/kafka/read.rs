@@ -11,7 +11,7 @@ use stream::wire::Refusal;
 use tokio::sync::mpsc;
 use tracing::error;
 
-use super::{records, refusal, topics};
+use super::{records, refusal};
 use crate::seam::{Chunk, Reader, Topic};
 
 /// Chunks read ahead of the caller, of about 1 MiB each.
@@ -29,7 +29,7 @@ pub fn start(cluster: Result<Cluster, Refusal>, topic: Topic, from: Position) ->
     let task = tokio::spawn(async move {
         match cluster {
             Ok(cluster) => {
-                let name = topics::name_of(&topic.key);
+                let name = topic.name();
                 let partition = from.place.partition as i32;
                 let fetcher = Fetcher::new(cluster, &name, partition, from.offset as i64, Isolation::Uncommitted);
                 run(fetcher, topic, from.log, sender).await;

@@ -10,6 +10,8 @@ use stream::config::{Snapshot, StreamConfig};
 use stream::limits;
 use tokio::time::Instant;
 
+use crate::seam::name_of;
+
 /// Copies of each partition where the cluster has brokers enough; with two of them in sync an append is acknowledged.
 const REPLICATION: i16 = 3;
 
@@ -38,11 +40,6 @@ impl Seen {
         seen.retain(|_, (_, at)| now.duration_since(*at) < 3 * TRUSTED);
         seen.extend(wanted.into_iter().map(|wanted| (wanted.topic.clone(), (wanted, now))));
     }
-}
-
-/// A topic's name in Kafka, which takes no `@`.
-pub fn name_of(key: &str) -> String {
-    key.replace('@', ".")
 }
 
 /// Makes the topics of all streams what they should be, but those `seen` to be so just now. The first that cannot be had

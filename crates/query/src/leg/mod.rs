@@ -1,8 +1,10 @@
 //! A leg: one INSERT of a job, with its own reader, range sets, checkpoint and commit.
 //!
 //! Modules in the order in which they meet a record: [`read`] ▸ [`dedup`] ▸ [`convert`] ([`fit`]) ▸ [`run`] ▸ [`report`]; [`tap`] is for
-//! people who look on.
+//! people who look on. Before the first of them [`begin`] may take over from another engine, by its [`hand_over`] object.
 
+pub mod hand_over;
+pub mod begin;
 pub mod read;
 pub mod dedup;
 pub mod convert;
@@ -58,4 +60,6 @@ pub struct LegSpec {
     pub checkpoint: Duration,
     /// When it was last ordered to take its quarantine again, in ms since 1970; 0: never.
     pub replay_ms: u64,
+    /// The hand-over object from which it begins if it has never committed.
+    pub begin_from: Option<PathBuf>,
 }

@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use super::LegKey;
+use super::begin::{Begin, begin};
 use super::convert::{Convert, Converted, convert, convert_again};
 use super::dedup::{Changes, Taken};
 use super::fit::Fitted;
@@ -95,13 +96,16 @@ pub struct Parts {
     pub mailbox: Arc<Mailbox>,
     /// When it was last ordered to take its quarantine again, in ms since 1970; 0: never.
     pub replay_ms: u64,
+    /// What it begins from if it has never committed.
+    pub begin: Option<Begin>,
 }
 
 impl Leg {
     /// Recovers the sink, reports the committed state whole, and is ready to go on from it.
     pub fn recover(parts: Parts) -> Result<Self, LegError> {
-        let Parts { key, places, plan, mut sink, clock, mailbox, replay_ms } = parts;
+        let Parts { key, places, plan, mut sink, clock, mailbox, replay_ms, begin: from } = parts;
         let state = sink.recover()?;
+        let state = begin(from.as_ref(), &key, &places, sink.as_mut(), state)?;
         let progress = |place: Place| {
             let Position { offset, log, .. } = state.position(place);
             Progress { offset, log, ..Progress::default() }

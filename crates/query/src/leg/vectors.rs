@@ -18,6 +18,7 @@ use stream::{Batch, BatchBuilder, Header, Incarnation, Kind, Range, SourceId};
 
 use super::convert::{Convert, convert};
 use super::dedup::{Changes, Taken};
+use super::hand_over::HandOver;
 use crate::sql::{InputRow, Output, RowFate};
 
 /// Delivers everything.
@@ -164,15 +165,14 @@ fn sources_are_forgotten_when_the_vectors_say() {
 #[test]
 fn a_hand_over_object_is_what_a_leg_begins_from() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../stream/vectors/hand-over.json");
-    let object: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    let positions: Vec<Position> = serde_json::from_value(object["positions"].clone()).unwrap();
-    let sources: BTreeMap<SourceId, SourceState> = serde_json::from_value(object["sources"].clone()).unwrap();
+    let object = HandOver::read(&fs::read(path).unwrap()).unwrap();
     let at = |cluster, partition, offset, log| Position { place: Place { cluster, partition }, offset, log };
-    assert_eq!(positions, [at(0, 0, 17, 7), at(0, 2, (1 << 48) - 1, 0), at(1, 0, 1, u64::MAX - 1)]);
+    let state = object.state().unwrap();
+    assert_eq!(state.positions, [at(0, 0, 17, 7), at(0, 2, (1 << 48) - 1, 0), at(1, 0, 1, u64::MAX - 1)]);
     let told = |source: &SourceState| (source.taken.as_slice().to_vec(), source.finished, source.is_complete());
     let (gap, whole) = (vec![Range::new(0, 500), Range::new(600, 1 << 48)], vec![Range::new(0, 500)]);
     assert_eq!(
-        sources.values().map(told).collect::<Vec<_>>(),
+        state.sources.values().map(told).collect::<Vec<_>>(),
         [(gap, None, false), (vec![], None, false), (whole, Some(500), true)]
     );
     let seen = |cluster, partition, offset, append_time_ms| Seen {
@@ -180,8 +180,8 @@ fn a_hand_over_object_is_what_a_leg_begins_from() {
         offset,
         append_time_ms,
     };
-    let last: Vec<&[Seen]> = sources.values().map(|source| &source.last[..]).collect();
+    let last: Vec<&[Seen]> = object.sources.values().map(|source| &source.last[..]).collect();
     let whole = [seen(1, 0, 0, 1_795_420_799_999), seen(0, 2, (1 << 48) - 2, 1_795_420_800_001)];
     assert_eq!(last, [&[][..], &[], &whole]);
-    assert_eq!(object["horizon_minutes"], 29_900_123);
+    assert_eq!(state.horizon_minutes, Some(29_900_123));
 }

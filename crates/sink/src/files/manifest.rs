@@ -122,6 +122,13 @@ pub fn segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, SinkError> {
     Ok(numbers)
 }
 
+/// Whose folder it is, and the committed state, without touching anything; none if no leg has begun there.
+pub fn state(disk: &dyn Disk, dir: &Path) -> Result<Option<(Identity, LegState)>, SinkError> {
+    let Some(newest) = segments(disk, dir)?.pop() else { return Ok(None) };
+    let segment = read(disk, dir, newest)?;
+    Ok(Some((segment.snapshot.identity.clone(), segment.end().0)))
+}
+
 /// Reads one segment.
 pub fn read(disk: &dyn Disk, dir: &Path, number: u64) -> Result<Segment, SinkError> {
     let path = path_of(dir, number);
