@@ -245,6 +245,9 @@ impl Keeper {
 
     async fn prepare(&mut self, text: &Text) {
         let Settings { gateway, cluster, .. } = self.settings.as_ref();
+        if let Some(unused) = self.prepared.take() {
+            drop(gateway.close(&unused.session).await);
+        }
         let opened = gateway.open(&statements::properties(text, cluster.at())).await;
         let session = match opened {
             Ok(session) => session,
@@ -255,19 +258,17 @@ impl Keeper {
             }
         };
         for statement in statements::prepare(text) {
-            match gateway.run(&session, &statement).await {
-                Ok(()) => {}
-                Err(StatementError::Refused(cause)) => {
-                    self.answer = Some(Answer::Refused(cause));
-                    drop(gateway.close(&session).await);
-                    return;
-                }
-                Err(StatementError::Unknown(cause)) => {
+            let Err(error) = gateway.run(&session, &statement).await else { continue };
+            // Nothing was submitted in it; left open it would stay in the gateway's memory.
+            drop(gateway.close(&session).await);
+            match error {
+                StatementError::Refused(cause) => self.answer = Some(Answer::Refused(cause)),
+                StatementError::Unknown(cause) => {
                     warn!(job = %self.key, cause, "the job could not be prepared");
                     tokio::time::sleep(self.settings.every).await;
-                    return;
                 }
             }
+            return;
         }
         self.prepared = Some(Prepared { session, text: text.clone() });
     }

@@ -72,7 +72,7 @@ impl Places {
             }
         }
         if let Some(known) = known {
-            let path = PathBuf::from(known.path.strip_prefix("file:").unwrap_or(&known.path));
+            let path = PathBuf::from(plain(&known.path));
             newest = newest.max(number(&path)?.filter(|found| *found == known.number).map(|number| (number, path)));
         }
         Ok(newest.map(|(number, path)| {
@@ -85,6 +85,11 @@ impl Places {
 
 fn url(path: &Path) -> String {
     format!("file://{}", path.display())
+}
+
+/// The path of a `file:` URL, which Flink writes with one slash or with three.
+fn plain(url: &str) -> &str {
+    url.strip_prefix("file://").or_else(|| url.strip_prefix("file:")).unwrap_or(url)
 }
 
 /// The folders in a folder; none if it is not there.
@@ -155,7 +160,9 @@ mod tests {
         let elsewhere = root.path().join("by-hand");
         snapshot(&elsewhere, 13);
         let known = Checkpoint { number: 13, path: format!("file:{}", elsewhere.display()) };
-        assert_eq!(newest(Some(&known)).unwrap().checkpoint.number, 13);
+        let found = newest(Some(&known)).unwrap().checkpoint;
+        assert_eq!(found, Checkpoint { number: 13, path: url(&elsewhere) });
+        assert_eq!(newest(Some(&found)).unwrap().checkpoint, found, "its URL leads to it again");
         fs::remove_dir_all(&elsewhere).unwrap();
         assert_eq!(newest(Some(&known)).unwrap().checkpoint.number, 12);
         assert!(Places::new(root.path().join("not-mounted")).newest(&key, Some(&last), None).is_err());

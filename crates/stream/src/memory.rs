@@ -3,9 +3,8 @@
 /// Buffers of this size and larger are the system's own pages, and go back to it when they are freed. A body or a batch
 /// of a megabyte is larger, a record, a header, a read buffer smaller.
 const LARGE_BYTES: i32 = 256 << 10;
-/// Free memory at the end of a heap that is not given back: what some requests take and free again, or each of them pays for
-/// fresh pages.
-const KEPT_BYTES: i32 = 4 << 20;
+/// Free memory at the end of a heap that is not given back.
+const KEPT_BYTES: i32 = 1 << 20;
 
 /// Keeps the process near what it holds. Left alone, glibc learns from the first large buffer that is freed to keep such
 /// buffers in its heaps, of which it makes eight for each core; there they leave holes, and a budget of 64 MiB becomes
