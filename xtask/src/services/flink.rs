@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{empty, folder, install_missing, jdk, maven};
+use super::{download_jars, empty, folder, install_missing, jdk};
 use crate::run::{root, step};
 
 /// The version in `xtask/flink/requirements.txt`.
@@ -35,23 +35,10 @@ pub fn flink() -> Result<Flink> {
 pub fn beside() -> Result<PathBuf> {
     let jars = folder().join(format!("flink-{FLINK_VERSION}-beside"));
     if !jars.exists() {
-        download_beside(&jars).context("the jars beside Flink's")?;
+        let unchecked = download_jars(&root().join("xtask/flink"), "flink-beside", "the jars beside Flink's");
+        fs::rename(unchecked.context("the jars beside Flink's")?, &jars)?;
     }
     Ok(jars)
-}
-
-fn download_beside(jars: &Path) -> Result<()> {
-    maven()?;
-    let (sources, unchecked) = (root().join("xtask/flink"), empty("flink-beside")?);
-    let mut mvn = Command::new("mvn");
-    mvn.args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"]);
-    mvn.arg(sources.join("pom.xml")).arg(format!("-DoutputDirectory={}", unchecked.display()));
-    step("download the jars beside Flink's", &mut mvn)?;
-    let mut sums = Command::new("sha256sum");
-    sums.args(["--check", "--strict", "--quiet"]).arg(sources.join("jars.sha256"));
-    step("check the jars beside Flink's", sums.current_dir(&unchecked))?;
-    fs::rename(&unchecked, jars)?;
-    Ok(())
 }
 
 /// Unpacks beside the place and renames at the end: what has its name is whole.

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{empty, folder, install_missing, jdk};
-use crate::run::{has, root, step};
+use super::{download_jars, folder, install_missing, jdk};
+use crate::run::{has, root};
 
 /// The version in `xtask/kafka/pom.xml`; the harness looks for the folder of this name.
 const KAFKA_VERSION: &str = "4.3.1";
@@ -50,15 +50,8 @@ pub fn up(arguments: &[&str]) -> Result<()> {
 
 /// Copies beside the place and renames at the end: what has its name is whole.
 fn download_kafka(libs: &Path) -> Result<()> {
-    super::maven()?;
-    let (sources, jars) = (root().join("xtask/kafka"), empty("kafka-jars")?);
-    let mut maven = Command::new("mvn");
-    maven.args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"]);
-    maven.arg(sources.join("pom.xml")).arg(format!("-DoutputDirectory={}", jars.display()));
-    step("download Kafka", &mut maven)?;
-    let mut sums = Command::new("sha256sum");
-    sums.args(["--check", "--strict", "--quiet"]).arg(sources.join("jars.sha256"));
-    step("check Kafka's jars", sums.current_dir(&jars))?;
+    let sources = root().join("xtask/kafka");
+    let jars = download_jars(&sources, "kafka-jars", "Kafka's jars")?;
     fs::copy(sources.join("log4j2.properties"), jars.join("log4j2.properties"))?;
     fs::rename(&jars, libs)?;
     Ok(())

@@ -56,6 +56,20 @@ pub fn maven() -> Result<PathBuf> {
     jdk()
 }
 
+/// The jars that `sources/pom.xml` names, from Maven, in a fresh folder; each is what `sources/jars.sha256` says.
+fn download_jars(sources: &Path, fresh: &str, what: &str) -> Result<PathBuf> {
+    maven()?;
+    let jars = empty(fresh)?;
+    let mut maven = Command::new("mvn");
+    maven.args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"]);
+    maven.arg(sources.join("pom.xml")).arg(format!("-DoutputDirectory={}", jars.display()));
+    step(&format!("download {what}"), &mut maven)?;
+    let mut sums = Command::new("sha256sum");
+    sums.args(["--check", "--strict", "--quiet"]).arg(sources.join("jars.sha256"));
+    step(&format!("check {what}"), sums.current_dir(&jars))?;
+    Ok(jars)
+}
+
 /// `java` of a JDK of the right version: in `JAVA_HOME`, on the path, or where Debian puts it.
 fn jdk() -> Result<PathBuf> {
     install_missing(find_jdk, &format!("a JDK {JAVA_MAJOR}"), &format!("openjdk-{JAVA_MAJOR}-jdk-headless"))

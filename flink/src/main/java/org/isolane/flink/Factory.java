@@ -3,7 +3,6 @@ package org.isolane.flink;
 import java.io.IOException;
 import java.util.List;
 import java.util.Map;
-import java.util.Properties;
 import java.util.Set;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.configuration.ConfigOption;
@@ -23,7 +22,6 @@ import org.apache.flink.table.types.DataType;
 
 /** {@code 'connector' = 'isolane'}: reads a table's options, and refuses what would lose records or make no sense. */
 public class Factory implements DynamicTableSourceFactory {
-    private static final String KAFKA = "properties.";
     private static final ConfigOption<String> VALUE_FORMAT =
             ConfigOptions.key("value.format").stringType().noDefaultValue();
     /** What the connector says itself to Kafka's clients. */
@@ -57,7 +55,7 @@ public class Factory implements DynamicTableSourceFactory {
                 .discoverOptionalDecodingFormat(DeserializationFormatFactory.class, FactoryUtil.FORMAT)
                 .or(() -> helper.discoverOptionalDecodingFormat(DeserializationFormatFactory.class, VALUE_FORMAT))
                 .orElseThrow(() -> new ValidationException("a table of connector 'isolane' needs a 'format', for example 'json'"));
-        helper.validateExcept(KAFKA);
+        helper.validateExcept(KafkaOptions.PREFIX);
         if (!format.getChangelogMode().equals(ChangelogMode.insertOnly())) {
             throw new ValidationException("connector 'isolane' takes formats that give one inserted row a record, not changes");
         }
@@ -94,7 +92,7 @@ public class Factory implements DynamicTableSourceFactory {
                 options.getOptional(Options.HAND_OVER_TO).orElse(null),
                 begin(from, topic, clusters.size()),
                 options.get(Options.RANGE_SETS).getBytes(),
-                kafka(texts));
+                KafkaOptions.of(texts, OWN, "'clusters', 'group' and 'startup'"));
     }
 
     private static HandOver begin(String from, String topic, int clusters) {
@@ -113,20 +111,6 @@ public class Factory implements DynamicTableSourceFactory {
         } catch (IOException error) {
             throw new ValidationException("'hand-over.from': " + error.getMessage(), error);
         }
-    }
-
-    private static Properties kafka(Map<String, String> texts) {
-        Properties kafka = new Properties();
-        texts.forEach((key, value) -> {
-            if (key.startsWith(KAFKA)) {
-                String own = key.substring(KAFKA.length());
-                if (OWN.contains(own)) {
-                    throw new ValidationException("option '" + key + "' is said by 'clusters', 'group' and 'startup'");
-                }
-                kafka.setProperty(own, value);
-            }
-        });
-        return kafka;
     }
 
     /** Records may not vanish. */

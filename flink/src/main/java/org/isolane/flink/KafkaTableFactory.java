@@ -1,7 +1,6 @@
 package org.isolane.flink;
 
 import java.util.Map;
-import java.util.Properties;
 import java.util.Set;
 import org.apache.flink.api.common.serialization.SerializationSchema;
 import org.apache.flink.configuration.ConfigOption;
@@ -17,7 +16,6 @@ import org.apache.flink.table.factories.SerializationFormatFactory;
 
 /** {@code 'connector' = 'isolane-kafka'}: reads a sink table's options, and refuses what cannot be. */
 public final class KafkaTableFactory implements DynamicTableSinkFactory {
-    private static final String KAFKA = "properties.";
     private static final ConfigOption<String> VALUE_FORMAT =
             ConfigOptions.key("value.format").stringType().noDefaultValue();
     /** What the connector says itself to Kafka's producers. */
@@ -49,7 +47,7 @@ public final class KafkaTableFactory implements DynamicTableSinkFactory {
                 .discoverOptionalEncodingFormat(SerializationFormatFactory.class, FactoryUtil.FORMAT)
                 .or(() -> helper.discoverOptionalEncodingFormat(SerializationFormatFactory.class, VALUE_FORMAT))
                 .orElseThrow(() -> new ValidationException("a table of connector 'isolane-kafka' needs a 'format', for example 'json'"));
-        helper.validateExcept(KAFKA);
+        helper.validateExcept(KafkaOptions.PREFIX);
         String table = context.getObjectIdentifier().asSummaryString();
         KafkaTable.Settings settings = settings(table, helper.getOptions(), context.getCatalogTable().getOptions());
         return new KafkaTable(settings, format, context.getPhysicalRowDataType());
@@ -68,7 +66,7 @@ public final class KafkaTableFactory implements DynamicTableSinkFactory {
                 ranges,
                 name(SinkOptions.PREFIX, options.get(SinkOptions.PREFIX)),
                 options.get(SinkOptions.LOST),
-                kafka(texts));
+                KafkaOptions.of(texts, OWN, "the connector itself; leave it out"));
     }
 
     private static String name(ConfigOption<String> option, String text) {
@@ -76,19 +74,5 @@ public final class KafkaTableFactory implements DynamicTableSinkFactory {
             throw new ValidationException("'" + option.key() + "' = '" + text + "' must be 1 to 249 characters of a-z, A-Z, 0-9, '.', '_', '-'");
         }
         return text;
-    }
-
-    private static Properties kafka(Map<String, String> texts) {
-        Properties kafka = new Properties();
-        texts.forEach((key, value) -> {
-            if (key.startsWith(KAFKA)) {
-                String own = key.substring(KAFKA.length());
-                if (OWN.contains(own)) {
-                    throw new ValidationException("option '" + key + "' is said by the connector itself; leave it out");
-                }
-                kafka.setProperty(own, value);
-            }
-        });
-        return kafka;
     }
 }
