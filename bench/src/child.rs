@@ -123,7 +123,7 @@ pub enum Door {
 }
 
 /// Where the limit of a door appends.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum LimitLog {
     /// To the bare log in this file.
     File(PathBuf),

@@ -26,6 +26,8 @@ use crate::stage::{Child, Stage};
 const PARTITIONS: u32 = 3;
 /// How long a leg may take over what is there.
 const RUN_WITHIN: Duration = Duration::from_secs(300);
+/// Load before what is measured, for a process that has just begun.
+const WARM: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(100);
 /// A job that hands its records on, as they are.
 const SQL_RAW: &str = "CREATE TABLE records (line STRING) WITH ('format' = 'raw'); \
@@ -90,29 +92,27 @@ async fn doors(
     let id = format!("bench.kafka.door-{}-{size}", if door == Door::Http { "http" } else { "grpc" });
     let spec = StreamSpec { partitions: Some(PARTITIONS), ..StreamSpec::new(id.parse()?) };
     let config = stage.create(&spec).await?;
-    let gateway = stage.gateway(ground.journal()).await?;
     let topics = [(id, topic_of(&config).into())].into();
     let to = LimitLog::Kafka { bootstrap: ground.bootstrap(), topics, partitions: PARTITIONS };
-    let limit = Child::start(&Order::LimitDoor { door, to }).await?;
-    let (http, grpc) = (gateway.address(0)?, gateway.address(1)?);
-    let address = if door == Door::Http { http } else { grpc };
-
-    // The door's most, in a closed loop; brokers get warm meanwhile.
-    let mut most = 0.0_f64;
-    for _ in 0..2 {
-        let began = Instant::now();
-        tokio::task::block_in_place(|| load::post_all(http, config.spec.id.as_str(), groups))?;
-        most = most.max(groups.len() as f64 / began.elapsed().as_secs_f64());
-    }
+    let most = most(&stage.gateway(ground.journal()).await?, &config, groups)?;
     eprintln!("   most: {most:.0} requests/s");
-    // Brokers, clients and both sides share the cores, so that a round says little: more of them than elsewhere.
+    let offer = |address, offered| match door {
+        Door::Http => over_http(offered, address, &config, groups, most / 2.0),
+        Door::Grpc => over_grpc(offered, address, &config, groups, most / 2.0),
+    };
+    // Brokers, clients and both sides share the cores, so that a round says little: more of them than elsewhere. Each has
+    // processes of its own, because one start of a process costs more than another all its life.
     for _ in 0..2 * plan.rounds - 1 {
-        for (side, child, address) in [("limit", &limit, limit.address(0)?), ("ours", &gateway, address)] {
-            let before = child.cpu()?;
-            let paced = match door {
-                Door::Http => over_http(plan, address, &config, groups, most / 2.0)?,
-                Door::Grpc => over_grpc(plan, address, &config, groups, most / 2.0)?,
+        for side in ["limit", "ours"] {
+            let (child, address) = match (side, door) {
+                ("limit", _) => (Child::start(&Order::LimitDoor { door, to: to.clone() }).await?, 0),
+                (_, Door::Http) => (stage.gateway(ground.journal()).await?, 0),
+                (_, Door::Grpc) => (stage.gateway(ground.journal()).await?, 1),
             };
+            let address = child.address(address)?;
+            offer(address, WARM)?;
+            let before = child.cpu()?;
+            let paced = offer(address, plan.offered[0])?;
             let cpu = child.cpu()?.saturating_sub(before);
             report.add_half(Half { case: name, side, record_bytes: size, bytes: groups[0].len(), paced, cpu });
         }
@@ -120,8 +120,19 @@ async fn doors(
     Ok(())
 }
 
+/// The door's most in requests a second, in a closed loop; the brokers get warm meanwhile.
+fn most(gateway: &Child, config: &StreamConfig, groups: &[Vec<u8>]) -> Result<f64> {
+    let mut most = 0.0_f64;
+    for _ in 0..2 {
+        let began = Instant::now();
+        tokio::task::block_in_place(|| load::post_all(gateway.address(0)?, config.spec.id.as_str(), groups))?;
+        most = most.max(groups.len() as f64 / began.elapsed().as_secs_f64());
+    }
+    Ok(most)
+}
+
 fn over_http(
-    plan: &Plan,
+    offered: Duration,
     door: SocketAddr,
     config: &StreamConfig,
     groups: &[Vec<u8>],
@@ -136,12 +147,12 @@ fn over_http(
         ensure!(matches!(answer.status, 200 | 429 | 503), "{}", String::from_utf8_lossy(&answer.body));
         Ok(answer.status == 200)
     };
-    let offer = || pace::offer(2 * CONNECTIONS, per_second, plan.offered[0], || Ok(Client::new(door)), send);
+    let offer = || pace::offer(2 * CONNECTIONS, per_second, offered, || Ok(Client::new(door)), send);
     tokio::task::block_in_place(offer)
 }
 
 fn over_grpc(
-    plan: &Plan,
+    offered: Duration,
     door: SocketAddr,
     config: &StreamConfig,
     groups: &[Vec<u8>],
@@ -154,7 +165,7 @@ fn over_grpc(
     let send = |call: &mut GrpcCall, request: u64| {
         runtime.block_on(call.send(batches[request as usize % batches.len()].clone()))
     };
-    tokio::task::block_in_place(|| pace::offer(2 * CONNECTIONS, per_second, plan.offered[0], connect, send))
+    tokio::task::block_in_place(|| pace::offer(2 * CONNECTIONS, per_second, offered, connect, send))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What a batch must be to be let in: checks of its size against the limits, pure and before any queue sees it.
 
+use bytes::BytesMut;
 use stream::config::StreamConfig;
 use stream::id::excerpt;
 use stream::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, EVENT_TIME_AHEAD_MAX};
@@ -41,26 +42,48 @@ pub struct Gatherer<'a> {
 }
 
 impl<'a> Gatherer<'a> {
-    /// For a request of about `body_bytes` that comes at `now_ms`.
-    pub fn new(config: &'a StreamConfig, body_bytes: usize, now_ms: i64) -> Self {
-        Self { config, gathered: BatchBuilder::with_room(0, 0, body_bytes), now_ms, times_left_out: 0 }
+    /// For a request that comes at `now_ms`.
+    pub fn new(config: &'a StreamConfig, now_ms: i64) -> Self {
+        Self { config, gathered: BatchBuilder::new(0), now_ms, times_left_out: 0 }
     }
 
-    /// Makes room for so many records, as far as they are allowed: to find room for each costs more than to count them.
-    pub fn expect(&mut self, records: usize) {
-        self.gathered.reserve(records.min(REQUEST_RECORDS_MAX));
+    /// Makes room for so many records, as far as they are allowed, and bytes of bodies that will be pushed.
+    pub fn expect(&mut self, records: usize, body_bytes: usize) {
+        self.gathered.reserve(records.min(REQUEST_RECORDS_MAX), body_bytes);
+    }
+
+    /// Takes a record of so many bytes, whose body [`Gatherer::set_bodies`] brings; see [`Gatherer::push`].
+    pub fn push_length(&mut self, range_end: u64, body_bytes: usize) -> Result<(), Refusal> {
+        self.check(body_bytes)?;
+        self.gathered.push_length(Kind::Event, range_end, None, body_bytes);
+        Ok(())
+    }
+
+    /// The bodies of all records, one behind another: no more than a body may be long, so that no limit is left to check.
+    pub fn set_bodies(&mut self, bodies: BytesMut) {
+        self.gathered.set_bodies(bodies);
     }
 
     /// Takes a record, whose range ends at `range_end` of the request's own source.
     pub fn push(&mut self, range_end: u64, event_time_ms: Option<i64>, body: &[u8]) -> Result<(), Refusal> {
-        let (id, gathered) = (&self.config.spec.id, &mut self.gathered);
-        within(id, "records in the body", gathered.len() + 1, REQUEST_RECORDS_MAX)?;
-        within(id, "bytes in the longest record", body.len(), self.config.spec.limits.record_bytes_max)?;
-        within(id, "bytes of records in the body", gathered.body_bytes() + body.len(), BATCH_BYTES_MAX)?;
+        self.check(body.len())?;
+        within(
+            &self.config.spec.id,
+            "bytes of records in the body",
+            self.gathered.body_bytes() + body.len(),
+            BATCH_BYTES_MAX,
+        )?;
         let sane = event_time_ms.filter(|ms| is_sane(*ms, self.now_ms));
         self.times_left_out += usize::from(sane != event_time_ms);
-        gathered.push(Kind::Event, range_end, sane, body);
+        self.gathered.push(Kind::Event, range_end, sane, body);
         Ok(())
+    }
+
+    /// Whether another record may come, of so many bytes.
+    fn check(&self, body_bytes: usize) -> Result<(), Refusal> {
+        let spec = &self.config.spec;
+        within(&spec.id, "records in the body", self.gathered.len() + 1, REQUEST_RECORDS_MAX)?;
+        within(&spec.id, "bytes in the longest record", body_bytes, spec.limits.record_bytes_max)
     }
 
     /// Event times that cannot be true, and were left out.
@@ -137,15 +160,15 @@ pub(crate) mod tests {
     use stream::config::StreamSpec;
     use stream::{Incarnation, Range, SourceId};
 
-    fn config(record_bytes_max: usize) -> StreamConfig {
+    pub fn config(record_bytes_max: usize) -> StreamConfig {
         let mut spec = StreamSpec::new("a.b.c".parse().unwrap());
         spec.limits.record_bytes_max = record_bytes_max;
         StreamConfig { incarnation: Incarnation(1), version: 1, spec }
     }
 
     fn gather<P: Protocol>(config: &StreamConfig, headers: &HeaderMap, body: &[u8]) -> Result<Batch, Refusal> {
-        let mut records = Gatherer::new(config, body.len(), 2_000_000_000_000);
-        P::gather(headers, &Bytes::copy_from_slice(body), &mut records)?;
+        let mut records = Gatherer::new(config, 2_000_000_000_000);
+        P::gather(headers, Bytes::copy_from_slice(body), &mut records)?;
         let source = SourceId::derive(1, &[]);
         Ok(records.finish()?.take(&config.spec.id, config.incarnation, source).unwrap())
     }
@@ -164,7 +187,7 @@ pub(crate) mod tests {
     #[test]
     fn a_time_that_cannot_be_true_is_left_out_and_its_event_is_not() {
         let (config, now_ms, hour_ms) = (config(5), 1_700_000_000_000, 3_600_000);
-        let mut records = Gatherer::new(&config, 0, now_ms);
+        let mut records = Gatherer::new(&config, now_ms);
         let times = [Some(now_ms + hour_ms), Some(now_ms + hour_ms + 1), Some(-1), Some(1), None, Some(i64::MAX)];
         (1..).zip(times).for_each(|(end, time)| records.push(end, time, b"x").unwrap());
         assert_eq!(records.times_left_out(), 3);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use stream::StreamId;
 use stream::config::{Snapshot, StreamConfig};
@@ -62,6 +62,8 @@ pub struct StreamHandle {
 pub struct Flow {
     records: AtomicU64,
     bytes: AtomicU64,
+    /// Made with the first records: most streams of an installation are silent.
+    stored: OnceLock<metrics::Stored>,
     seen: Mutex<Seen>,
 }
 
@@ -82,7 +84,7 @@ impl StreamHandle {
     pub fn stored(&self, records: u64, bytes: u64) {
         self.flow.records.fetch_add(records, Ordering::Relaxed);
         self.flow.bytes.fetch_add(bytes, Ordering::Relaxed);
-        metrics::stored(self.id(), records, bytes);
+        self.flow.stored.get_or_init(|| metrics::Stored::of(self.id())).count(records, bytes);
     }
 
     /// Notes a batch that was refused.

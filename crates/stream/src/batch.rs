@@ -328,10 +328,11 @@ impl BatchBuilder {
         Self { range_lengths, body_lengths, bodies, ..Self::new(start) }
     }
 
-    /// Makes room for so many more records.
-    pub fn reserve(&mut self, records: usize) {
+    /// Makes room for so many more records and bytes of bodies.
+    pub fn reserve(&mut self, records: usize, body_bytes: usize) {
         self.range_lengths.reserve_exact(records);
         self.body_lengths.reserve_exact(records);
+        self.bodies.reserve(body_bytes);
     }
 
     /// The next record's range begins at `start`, at or behind [`BatchBuilder::end`].
@@ -346,6 +347,12 @@ impl BatchBuilder {
 
     /// Adds a record whose range runs from the end of the previous one, or what was skipped to, to `range_end`.
     pub fn push(&mut self, kind: Kind, range_end: u64, event_time_ms: Option<i64>, body: &[u8]) {
+        self.push_length(kind, range_end, event_time_ms, body.len());
+        self.bodies.extend_from_slice(body);
+    }
+
+    /// Adds a record of so many bytes, whose body [`BatchBuilder::set_bodies`] brings.
+    pub fn push_length(&mut self, kind: Kind, range_end: u64, event_time_ms: Option<i64>, body_bytes: usize) {
         debug_assert!(range_end >= self.end);
         let records = self.range_lengths.len();
         if self.skipped > 0 && self.skips.is_empty() {
@@ -367,9 +374,14 @@ impl BatchBuilder {
             self.event_times_ms.push(event_time_ms.unwrap_or(0));
         }
         self.range_lengths.push((range_end - self.end) as u32);
-        self.body_lengths.push(body.len() as u32);
-        self.bodies.extend_from_slice(body);
+        self.body_lengths.push(body_bytes as u32);
         self.end = range_end;
+    }
+
+    /// The bodies of all records, one behind another, in a buffer that is taken as it is.
+    pub fn set_bodies(&mut self, bodies: BytesMut) {
+        debug_assert_eq!(bodies.len(), self.body_lengths.iter().map(|bytes| *bytes as usize).sum::<usize>());
+        self.bodies = bodies;
     }
 
     /// Gives back room for bodies, if more than half of it was not needed.

@@ -431,14 +431,14 @@ fn gather<P: Protocol>(
     mut permit: Permit,
     AskedFor { now_ms, is_keyed }: AskedFor,
 ) -> Result<Option<Gathered>, Refusal> {
-    let mut records = Gatherer::new(&stream.config, body.len(), now_ms);
-    P::gather(headers, &body, &mut records)?;
+    let body_hash = if is_keyed { body_hash::<P>(&body) } else { [0; 32] };
+    let mut records = Gatherer::new(&stream.config, now_ms);
+    P::gather(headers, body, &mut records)?;
     metrics::times_left_out(stream.id(), records.times_left_out());
     if P::EMPTY_IS_FINE && records.is_empty() {
         return Ok(None);
     }
     let records = records.finish()?;
     permit.resize(admit::cost(records.body_bytes(), records.len()))?;
-    let body_hash = if is_keyed { body_hash::<P>(&body) } else { [0; 32] };
     Ok(Some(Gathered { records, body_hash, permit }))
 }

@@ -19,18 +19,19 @@ pub struct Array;
 impl Protocol for Array {
     const PATH: &'static str = "json";
 
-    fn gather(_: &HeaderMap, body: &Bytes, records: &mut Gatherer<'_>) -> Result<(), Refusal> {
+    fn gather(_: &HeaderMap, body: Bytes, records: &mut Gatherer<'_>) -> Result<(), Refusal> {
         let malformed = |error: serde_json::Error| {
             Refusal::new(RefusalReason::Malformed, "request", format!("the body is no JSON: {error}; mend it"))
         };
         let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
         if !is_array {
-            let one: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
+            let one: &RawValue = serde_json::from_slice(&body).map_err(malformed)?;
             return records.push(body.len() as u64, None, one.get().as_bytes());
         }
+        records.expect(0, body.len());
         let mut refusal = None;
-        let mut reader = serde_json::Deserializer::from_slice(body);
-        let elements = Elements { body, records, refusal: &mut refusal };
+        let mut reader = serde_json::Deserializer::from_slice(&body);
+        let elements = Elements { body: &body, records, refusal: &mut refusal };
         let read = reader.deserialize_seq(elements).and_then(|()| reader.end());
         match refusal {
             Some(refusal) => Err(refusal),

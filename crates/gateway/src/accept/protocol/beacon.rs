@@ -23,9 +23,9 @@ impl Protocol for Beacon {
     const PATH: &'static str = "beacon";
     const FROM_PAGES: bool = true;
 
-    fn gather(_: &HeaderMap, body: &Bytes, records: &mut Gatherer<'_>) -> Result<(), Refusal> {
+    fn gather(_: &HeaderMap, body: Bytes, records: &mut Gatherer<'_>) -> Result<(), Refusal> {
         // Nothing was sent: refused as the empty request that it is.
-        if body.is_empty() { Ok(()) } else { records.push(body.len() as u64, None, body) }
+        if body.is_empty() { Ok(()) } else { records.push(body.len() as u64, None, &body) }
     }
 
     fn durable(headers: &HeaderMap, _: Stored) -> Response {

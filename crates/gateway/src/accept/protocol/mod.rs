@@ -31,7 +31,7 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// Adds the records of a request's decompressed body, in order. Their ranges are parts of one source that begins at 0:
     /// a function of the request alone, so that one sent again is the same records again.
-    fn gather(headers: &HeaderMap, body: &Bytes, records: &mut Gatherer<'_>) -> Result<(), Refusal>;
+    fn gather(headers: &HeaderMap, body: Bytes, records: &mut Gatherer<'_>) -> Result<(), Refusal>;
 
     /// What the client hears when its records are durable.
     fn durable(_headers: &HeaderMap, stored: Stored) -> Response {

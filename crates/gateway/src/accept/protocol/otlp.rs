@@ -33,16 +33,16 @@ impl Protocol for Otlp {
     // As the specification asks for.
     const EMPTY_IS_FINE: bool = true;
 
-    fn gather(headers: &HeaderMap, body: &Bytes, records: &mut Gatherer<'_>) -> Result<(), Refusal> {
+    fn gather(headers: &HeaderMap, body: Bytes, records: &mut Gatherer<'_>) -> Result<(), Refusal> {
         let malformed = |cause: String| Refusal::new(RefusalReason::Malformed, "request", cause);
-        let messages = if is_json(headers) { memchr::memchr_iter(b'{', body).count() } else { messages(body) };
+        let messages = if is_json(headers) { memchr::memchr_iter(b'{', &body).count() } else { messages(&body) };
         if messages > MESSAGES_MAX {
             let cause =
                 format!("more than {MESSAGES_MAX} records, attributes and values in the body; send less at a time");
             return Err(Refusal::new(RefusalReason::TooLarge, "request", cause));
         }
         let request = match is_json(headers) {
-            true => serde_json::from_slice(body).map_err(|error| malformed(format!("no OTLP logs as JSON: {error}"))),
+            true => serde_json::from_slice(&body).map_err(|error| malformed(format!("no OTLP logs as JSON: {error}"))),
             false => ExportLogsServiceRequest::decode(body.as_ref()).map_err(|error| {
                 malformed(format!("no OTLP logs as protobuf: {error}; JSON needs content-type {JSON}"))
             }),
