@@ -5,12 +5,14 @@
 //! gateways that came or went. What it has begun is finished first. A peer that is gone without a word is found within
 //! [`PING_EVERY`] and [`PING_WITHIN`].
 
+use std::convert::Infallible;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::Request;
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -27,6 +29,8 @@ use tower::service_fn;
 use tower::util::ServiceExt;
 use tracing::debug;
 
+use super::answer::Refused;
+use super::host;
 use super::seats::Seat;
 use super::stopped;
 use super::tls::{self, Tls};
@@ -70,6 +74,8 @@ pub struct Connection {
 pub struct Terms {
     /// What answers.
     pub router: Router,
+    /// Whether requests must name this machine as their host.
+    pub local_only: bool,
     /// What is spoken outside.
     pub tls: Option<Tls>,
     /// How long the client may take over a greeting and over a request's head.
@@ -82,9 +88,9 @@ pub struct Terms {
 
 impl Terms {
     /// The terms of a door.
-    pub fn new(router: Router, tls: Option<Tls>, settings: &GatewaySettings) -> Self {
+    pub fn new(router: Router, local_only: bool, tls: Option<Tls>, settings: &GatewaySettings) -> Self {
         let GatewaySettings { head_within, connection_age_max: age_max, connection_rate: rate, .. } = *settings;
-        Self { router, tls, head_within, age_max, rate }
+        Self { router, local_only, tls, head_within, age_max, rate }
     }
 }
 
@@ -152,11 +158,21 @@ async fn talk<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     let (end, ending) = watch::channel(false);
     let shared = Arc::new(Connection { certified, rates: Rates::new("connection", terms.rate), ending });
-    let router = terms.router;
+    let (router, local_only) = (terms.router, terms.local_only);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Arc::clone(&shared));
-        let (under_way, answer) = (seat.begin(), router.clone().oneshot(request));
-        async move { answer.await.map(|response| under_way.until_answered(response)) }
+        let under_way = seat.begin();
+        // Looked at here, because each layer around a router is another box for each request.
+        let answer = (!local_only || !host::is_foreign(&request)).then(|| {
+            request.extensions_mut().insert(Arc::clone(&shared));
+            router.clone().oneshot(request)
+        });
+        async move {
+            let response = match answer {
+                Some(answer) => answer.await?,
+                None => Refused::ForeignHost.into_response(),
+            };
+            Ok::<_, Infallible>(under_way.until_answered(response))
+        }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(terms.head_within).max_buf_size(HEAD_BYTES_MAX);

@@ -1,23 +1,13 @@
 //! Which hosts a door that listens on loopback answers for: only names of this machine, so that a web page elsewhere
 //! whose name was turned to this address cannot send through a browser here.
 
-use axum::Router;
-use axum::extract::Request;
-use axum::http::header;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::http::{Request, header};
 
-use crate::accept::answer::Refused;
-
-/// `router`, for requests that name this machine as their host.
-pub fn local_only(router: Router) -> Router {
-    router.layer(middleware::from_fn(require_local))
-}
-
-async fn require_local(request: Request, next: Next) -> Response {
+/// Whether `request` names another machine as its host, or none.
+pub fn is_foreign<B>(request: &Request<B>) -> bool {
     let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = header.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
-    if host.is_some_and(is_local) { next.run(request).await } else { Refused::ForeignHost.into_response() }
+    !host.is_some_and(is_local)
 }
 
 /// Whether `host` (with or without a port) is a name of this machine's loopback.

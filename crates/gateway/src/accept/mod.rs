@@ -45,9 +45,8 @@ pub async fn serve(
     settings: &GatewaySettings,
     mut stop: watch::Receiver<bool>,
 ) {
-    let on_loopback = listener.local_addr().is_ok_and(|at| at.ip().is_loopback());
-    let router = if on_loopback { host::local_only(router) } else { router };
-    let terms = Terms::new(router, tls, settings);
+    let local_only = listener.local_addr().is_ok_and(|at| at.ip().is_loopback());
+    let terms = Terms::new(router, local_only, tls, settings);
     let seats = Seats::new(settings.connections_max);
     let mut connections = JoinSet::new();
     for thread in threads.iter().cycle() {
