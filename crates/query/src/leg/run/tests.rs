@@ -365,11 +365,12 @@ fn percentiles_are_of_records_not_of_entries() {
     }
 }
 
-/// Where the leg on this disk stands, as an object in a folder.
-fn hand_over(disk: &SimDisk, folder: &Path) -> PathBuf {
-    let (owner, state) = sink::files::manifest::state(disk, &dir()).unwrap().unwrap();
+/// Hands over the leg on this disk, by an object in a folder.
+fn hand_over(disk: &SimDisk, folder: &Path, name: &str) -> PathBuf {
+    let shared: stream::disk::SharedDisk = Arc::new(disk.clone());
+    let (owner, state) = sink::files::hand_over::hand_over(&shared, &dir()).unwrap().unwrap();
     assert_eq!((owner.leg, &state), ("files".to_owned(), &verify(disk, &dir()).unwrap().state));
-    let path = folder.join("object.json");
+    let path = folder.join(name);
     std::fs::write(&path, HandOver::of(TOPIC, "files", &state).text().unwrap()).unwrap();
     path
 }
@@ -390,13 +391,13 @@ fn what_was_handed_over_is_delivered_once_by_both_together() {
     for seed in 0..40 {
         let mut dice = ChaCha8Rng::seed_from_u64(seed);
         let (mailbox, entries, folder) = (Mailbox::new(&key()), journal(&mut dice), tempfile::tempdir().unwrap());
-        let half = dice.random_range(0..entries.len());
+        let half = dice.random_range(1..entries.len());
         let [alone, before, after] = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
         feed(&mut leg(&alone, &mailbox).unwrap(), &entries, &mut dice).unwrap();
         let mut first = leg(&before, &mailbox).unwrap();
         feed(&mut first, &entries[..half], &mut dice).unwrap();
+        let path = hand_over(&before, folder.path(), "object.json");
         let handed_over = verify(&before, &dir()).unwrap().state;
-        let path = hand_over(&before, folder.path());
 
         let all = [&entries[..], &once_more(&entries)].concat();
         for _ in 0..2 {
@@ -423,6 +424,58 @@ fn what_was_handed_over_is_delivered_once_by_both_together() {
         let taken = |state: sink::LegState| -> Vec<_> { state.sources.into_values().map(|s| s.taken).collect() };
         assert_eq!(taken(report.state), taken(whole.state), "seed {seed}: the union of both");
     }
+}
+
+#[test]
+fn there_and_back_three_times_each_record_is_delivered_once_and_no_old_leg_goes_on() {
+    for seed in 0..40 {
+        let mut dice = ChaCha8Rng::seed_from_u64(seed);
+        let (mailbox, entries, folder) = (Mailbox::new(&key()), journal(&mut dice), tempfile::tempdir().unwrap());
+        let all = [&entries[..], &once_more(&entries)].concat();
+        let (here, mut found, mut object) = (SimDisk::new(), Vec::new(), None::<PathBuf>);
+        let refusal = |begin: Option<&Path>| leg_from(&here, &mailbox, b"", 0, begin).map(|_| ()).unwrap_err();
+        for round in 0..3 {
+            let cut = |part: usize| &all[..all.len() * (2 * round + part) / 7];
+            let mut old = leg_from(&here, &mailbox, b"", 0, object.as_deref()).unwrap();
+            feed(&mut old, cut(1), &mut dice).unwrap();
+            let there = SimDisk::new();
+            let to = hand_over(&here, folder.path(), "there.json");
+            assert!(feed(&mut old, &all, &mut dice).is_err(), "seed {seed}: the old leg is shut out");
+            here.power_loss(&mut dice);
+            assert!(matches!(refusal(None), LegError::HandedOver { .. }), "seed {seed}");
+            if let Some(old) = &object {
+                let said = refusal(Some(old)).to_string();
+                assert!(said.contains("where the leg stood when it was handed over"), "seed {seed}: {said}");
+            }
+            assert_eq!(
+                hand_over(&here, folder.path(), "again.json").metadata().unwrap().len(),
+                to.metadata().unwrap().len()
+            );
+            feed(&mut leg_from(&there, &mailbox, b"", 0, Some(&to)).unwrap(), cut(2), &mut dice).unwrap();
+            object = Some(hand_over(&there, folder.path(), "back.json"));
+            found.extend(lines(&there, &dir()));
+            assert_eq!(verify(&there, &dir()).unwrap().findings, [], "seed {seed}");
+        }
+        feed(&mut leg_from(&here, &mailbox, b"", 0, object.as_deref()).unwrap(), &all, &mut dice).unwrap();
+        found.extend(lines(&here, &dir()));
+        found.sort_unstable();
+        assert_eq!(found, expected().0, "seed {seed}");
+        assert_eq!(verify(&here, &dir()).unwrap().findings, [], "seed {seed}");
+    }
+}
+
+#[test]
+fn an_object_beside_a_newer_one_of_the_same_job_is_refused() {
+    let (disk, mailbox, folder) = (SimDisk::new(), Mailbox::new(&key()), tempfile::tempdir().unwrap());
+    let path_of = |checkpoint| folder.path().join(format!("job-{checkpoint}.json"));
+    for commit in [9, 10] {
+        let state = sink::LegState { commit, positions: vec![Position::at(HERE, commit)], ..sink::LegState::default() };
+        std::fs::write(path_of(commit), HandOver::of(TOPIC, "job", &state).text().unwrap()).unwrap();
+    }
+    let said = leg_from(&disk, &mailbox, b"", 0, Some(&path_of(9))).map(|_| ()).unwrap_err().to_string();
+    assert!(said.contains("job-10.json is newer"), "{said}");
+    let leg = leg_from(&disk, &mailbox, b"", 0, Some(&path_of(10))).unwrap();
+    assert_eq!(leg.positions(), [Position::at(HERE, 10)]);
 }
 
 #[test]
