@@ -10,7 +10,7 @@ set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd) SQL=hand-over.sql ROLES_PORTS="47700 47710 47714"
 . "$HERE/lib.sh"
 "$PYTHON" -c 'import pyarrow.parquet'
-ROUNDS=${ROUNDS:-3} RECORDS=${RECORDS:-240000} SECONDS_LONG=${SECONDS_LONG:-240} PHASE=${PHASE:-12} LATER=${LATER:-200}
+ROUNDS=${ROUNDS:-3} RECORDS=${RECORDS:-240000} SECONDS_LONG=${SECONDS_LONG:-240} PHASE=${PHASE:-12} LATER=${LATER:-300}
 STREAM=a.b.c OUT=$WORK/out/a.b.c/files CLUSTERS="normal=127.0.0.1:49092;failover=127.0.0.1:49192"
 JOURNAL="kafka=127.0.0.1:49092;failover=127.0.0.1:49192"
 export ISOLANE_ADMIN=http://127.0.0.1:47700
@@ -41,35 +41,35 @@ said() { grep -F "$1" "$WORK/log/query.log" | grep -cF "\"leg\":\"$2\""; }
 both_said() { [ "$(said "$1" files)" -gt "$2" ] && [ "$(said "$1" topic)" -gt "$3" ]; }
 read_all() { kcat -b "127.0.0.1:${3:-49092}" -C -t "$1" -o beginning -e -q -X isolation.level=read_committed -f "$2"; }
 files_of() { find "$1" -name '[!._]*' -type f -not -path '*/_*' | wc -l; }
-rows_of() { { read_all "$1" 'x\n' || true; } | wc -l; }
+rows_of() { { read_all "$1" 'x\n' 2>/dev/null || true; } | wc -l; }
 both_grow() { [ "$(files_of "$1")" -gt "$2" ] && [ "$(rows_of "$3")" -gt "$4" ]; }
 newest() { ls "$WORK/hand-over/$1/$2"-*.json | sort -V | tail -1; }
-moment() { echo "$1 $(date +%s%3N)" >>"$WORK/moments"; }
+switch() { date +%s%3N >>"$WORK/switches"; }
 
 # A job for each leg: what `isolane sql flink` writes for the files, and a text of its own for the topic.
 submit_files() {
-  { echo "SET 'pipeline.name' = 'files'; SET 'parallelism.default' = '1';"
+  { printf "SET '%s' = '%s';\n" pipeline.name files parallelism.default 1
     "$ISOLANE" sql flink "$WORK/files.sql" --sink files --clusters "$CLUSTERS" --topic "$TOPIC" --out "file://$WORK/flink" \
       --hand-over-from "file://$1" --hand-over-to "file://$WORK/hand-over/files"
   } >"$WORK/job.sql"; submit_job; FILES=$JOB; }
 submit_topic() { submit ", 'hand-over.from' = 'file://$1'" "SET 'parallelism.default' = '1';"; ON_TOPIC=$JOB; }
 
 there() {
-  leave query; moment stopped
+  leave query; switch
   "$ISOLANE" hand-over "$OUT" >"$WORK/objects/files.json"
   "$ISOLANE" hand-over "$STREAM.$INCARNATION.topic" --brokers 127.0.0.1:49092 >"$WORK/objects/topic.json"
   local files topic; files=$(said "was handed over" files || true) topic=$(said "was handed over" topic || true)
   role query; until_ok "the old legs' refusal" 60 both_said "was handed over" "$files" "$topic"; say "  both legs stand still when they are started"
   local before rows; before=$(files_of "$WORK/flink/files") rows=$(rows_of out.ranges)
   submit_files "$WORK/objects/files.json"; submit_topic "$WORK/objects/topic.json"
-  until_ok "rows from Flink" 120 both_grow "$WORK/flink/files" "$before" out.ranges "$rows"; moment going; }
+  until_ok "rows from Flink" 120 both_grow "$WORK/flink/files" "$before" out.ranges "$rows"; }
 back() {
-  JOB=$FILES; stop >/dev/null; JOB=$ON_TOPIC; stop >/dev/null; moment stopped
+  JOB=$FILES; stop >/dev/null; JOB=$ON_TOPIC; stop >/dev/null; switch
   local files topic before rows; files=$(said "goes on where another stood" files || true) topic=$(said "goes on where another stood" topic || true)
   before=$(files_of "$OUT") rows=$(rows_of out)
   "$ISOLANE" stream set "$STREAM" "sinks=$(sinks "$(newest files "$FILES")" "$(newest topic "$ON_TOPIC")")" >/dev/null
   until_ok "the legs' beginning" 60 both_said "goes on where another stood" "$files" "$topic"
-  until_ok "rows from the legs" 60 both_grow "$OUT" "$before" out "$rows"; moment going; }
+  until_ok "rows from the legs" 60 both_grow "$OUT" "$before" out "$rows"; }
 
 up
 role admin; until_ok "admin" 60 curl -sf "$ISOLANE_ADMIN/health"

@@ -109,16 +109,15 @@ if waits:
 
 
 def straddling():
-    """Of each switch: the records that came before it in one cluster and again after it, and how many of these in the failover cluster."""
+    """Of each switch: the records that the one before it took, by 5 s, and that came again after it; and those in the failover cluster."""
     came = {}
     for cluster in ("normal", "failover"):
         for time, headers in lines(cluster + ".tsv"):
             if "il=" in headers:
                 came.setdefault(header(headers), []).append((int(time), cluster))
-    moments = [int(line.split()[1]) for line in open(os.path.join(work, "moments"))]
     found = []
-    for stopped, going in zip(moments[::2], moments[1::2]):
-        again = [[cluster for time, cluster in times if time > going] for times in came.values() if min(times)[0] < stopped]
+    for switch in map(int, open(os.path.join(work, "switches"))):
+        again = [{cluster for time, cluster in times if time > switch} for times in came.values() if min(times)[0] < switch - 5_000]
         found.append([sum(bool(clusters) for clusters in again), sum("failover" in clusters for clusters in again)])
     return found
 
