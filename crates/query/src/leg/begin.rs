@@ -3,13 +3,15 @@
 //!
 //! The object is read only then, so a leg that has begun needs it no longer. One that cannot be read, is of another topic or
 //! stands before what is known stops the leg: it is tried again, and never begins from nothing instead. A leg that was handed
-//! over stands still without an object, as whoever took it delivers what comes.
+//! over stands still without an object, as whoever took it delivers what comes. Beside an object that it begins from the leg
+//! leaves a mark, `<object>.taken`, before it begins: the connector delivers no more for a job whose object was taken.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sink::{Commit, LegState, Sink};
+use stream::disk::{SharedDisk, write_atomically};
 use stream::facts::{Place, Position};
 use tracing::info;
 
@@ -18,8 +20,10 @@ use super::hand_over::{self, HandOver, HandOverError};
 use crate::error::LegError;
 
 /// What a leg begins from that has never committed, or was handed over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Begin {
+    /// The disk that it lies on.
+    pub disk: SharedDisk,
     /// Where the object lies.
     pub path: PathBuf,
     /// The topic that the leg reads, by its name in Kafka.
@@ -44,6 +48,17 @@ impl Begin {
             None => object.state().map(|state| (object.job, state)),
         }
     }
+}
+
+/// Behind an object's name: the mark that a leg has begun from it. It names the leg that was the last to.
+const TAKEN: &str = ".taken";
+
+/// Marks the object as taken.
+fn mark(begin: &Begin, key: &LegKey) -> Result<(), HandOverError> {
+    let mut path = begin.path.clone().into_os_string();
+    path.push(TAKEN);
+    let leg = format!("{}@{} {}\n", key.stream, key.incarnation, key.sink);
+    write_atomically(begin.disk.as_ref(), Path::new(&path), leg.as_bytes(), |_| ()).map_err(HandOverError::Unmarked)
 }
 
 /// A newer object beside one that the connector named, of the same job: that has gone on, and delivered more.
@@ -72,7 +87,7 @@ pub fn begin(
         None if state.is_handed_over => return Err(LegError::HandedOver { commit: state.commit }),
         None => return Ok(state),
     };
-    let told = begin.state(places, &state.positions);
+    let told = begin.state(places, &state.positions).and_then(|told| mark(begin, key).map(|()| told));
     let (job, from) = told.map_err(|cause| LegError::HandOver { path: begin.path.clone(), cause })?;
     let LegState { mut positions, sources, horizon_minutes, .. } = from;
     // A first commit names every place: an object of nothing must not be read again after it.

@@ -114,6 +114,9 @@ pub enum HandOverError {
     /// There is a newer one of the same job.
     #[error("{} is newer, of the same job, which has delivered more since: take that one", .0.display())]
     Newer(PathBuf),
+    /// It cannot be marked as taken, so the job that wrote it would not know.
+    #[error("it cannot be marked as taken: {0}; put it where the leg may write, beside the other objects of its job")]
+    Unmarked(std::io::Error),
     /// It names a place twice.
     #[error("it names partition {} of cluster {} twice: which position counts cannot be known", .0.partition, .0.cluster)]
     Twice(Place),

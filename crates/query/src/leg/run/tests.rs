@@ -72,7 +72,11 @@ fn leg_from(
     replay_ms: u64,
     begin: Option<&Path>,
 ) -> Result<Leg, LegError> {
-    let begin = begin.map(|path| Begin { path: path.to_owned(), topic: TOPIC.to_owned() });
+    let begin = begin.map(|path| Begin {
+        disk: Arc::new(stream::disk::RealDisk),
+        path: path.to_owned(),
+        topic: TOPIC.to_owned(),
+    });
     let LegKey { stream, incarnation, sink } = key();
     let sink = FilesSink::new(Arc::new(disk.clone()), dir(), Identity { stream, incarnation, leg: sink });
     let clock = Arc::new(HeldClock::at(10_000_000));
@@ -476,6 +480,9 @@ fn an_object_beside_a_newer_one_of_the_same_job_is_refused() {
     assert!(said.contains("job-10.json is newer"), "{said}");
     let leg = leg_from(&disk, &mailbox, b"", 0, Some(&path_of(10))).unwrap();
     assert_eq!(leg.positions(), [Position::at(HERE, 10)]);
+    let mark = std::fs::read_to_string(folder.path().join("job-10.json.taken")).unwrap();
+    assert_eq!(mark, "a.b.c@0000000000000001 files\n", "the job's own connector looks for it");
+    assert!(!folder.path().join("job-9.json.taken").exists());
 }
 
 #[test]
