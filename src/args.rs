@@ -61,7 +61,7 @@ pub enum Command {
     /// Records that could not be converted: list, show, take again.
     #[command(subcommand)]
     Quarantine(Quarantine),
-    /// Where a leg that writes files stands, as a hand-over object for whoever goes on from there.
+    /// End a leg, and print where it stands, as a hand-over object for whoever goes on from there.
     HandOver(HandOver),
     /// Open transactions of a Kafka cluster: list, abort.
     #[cfg(feature = "kafka")]

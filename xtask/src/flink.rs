@@ -27,7 +27,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
             whole_way("engine.sh")
         }
         ["hand-over"] => {
-            step("isolane", cargo(&["build", "--bins"]).args(WHOLE))?;
+            step("isolane", cargo(&["build", "--bin", "isolane"]).args(WHOLE))?;
             whole_way("hand-over.sh")
         }
         ["sink"] => whole_way("sink.sh"),

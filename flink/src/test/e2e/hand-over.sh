@@ -3,7 +3,7 @@
 # clusters), a real Flink. One leg writes Parquet, one a topic. Each is handed over with an object of its own, to a job of its own.
 # Records are offered without pause; some come again later, in the other cluster too, so that a switch lies between. In every second
 # round the role and the TaskManager are killed with -9 before they hand over. A leg that is started although it was handed over has
-# to stand still, and so has a job whose object was taken. Every record once in files and topic. Takes six minutes.
+# to stand still, and so has a job whose object was taken. Every record once in files and topic. Takes five minutes.
 #   hand-over.sh WORK FLINK KAFKA EXTRA   as in run.sh
 #   ISOLANE                               the program, with Kafka
 #   PYTHON                                a Python with pyarrow
@@ -11,7 +11,7 @@ set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd) SQL=hand-over.sql ROLES_PORTS="47700 47710 47714"
 . "$HERE/lib.sh"
 "$PYTHON" -c 'import pyarrow.parquet'
-ROUNDS=${ROUNDS:-3} RECORDS=${RECORDS:-300000} SECONDS_LONG=${SECONDS_LONG:-300} PHASE=${PHASE:-12} LATER=${LATER:-300}
+ROUNDS=${ROUNDS:-3} RECORDS=${RECORDS:-240000} SECONDS_LONG=${SECONDS_LONG:-240} PHASE=${PHASE:-12} LATER=${LATER:-300}
 STREAM=a.b.c OUT=$WORK/out/a.b.c/files CLUSTERS="normal=127.0.0.1:49092;failover=127.0.0.1:49192"
 JOURNAL="kafka=127.0.0.1:49092;failover=127.0.0.1:49192"
 export ISOLANE_ADMIN=http://127.0.0.1:47700
@@ -95,7 +95,7 @@ for round in $(seq "$ROUNDS"); do
   sleep "$PHASE"; back; say "round $round: the legs go on; rows in the topic so far: $(rows_of out)"
 done
 # And the other way: the job that was stopped is started again where it stood.
-submit "" "SET 'execution.state-recovery.path' = '$SAVEPOINT';"
+submit "" "SET 'parallelism.default' = '1';\nSET 'execution.state-recovery.path' = '$SAVEPOINT';"
 is_refused() { rest "/jobs/$JOB/exceptions" | grep -q 'has begun from a hand-over object of this job'; }
 until_ok "the old job's refusal" 120 is_refused; say "the old job delivers nothing when it is started again"
 curl -sf -XPATCH "http://127.0.0.1:48081/jobs/$JOB?mode=cancel" >/dev/null
