@@ -13,9 +13,9 @@ use harness::{poll, topic};
 use serde_json::{Value, json};
 
 const STREAM: &str = "test.kafka.over";
-const RECORDS: u64 = 6_000;
+const RECORDS: u64 = 20_000;
 /// A leg that runs may take itself back once before it is handed over, and waits after each refusal.
-const HANDED_OVER: Duration = Duration::from_secs(60);
+const HANDED_OVER: Duration = Duration::from_secs(120);
 
 fn leg(deployment: &Deployment) -> Result<Value> {
     let ledger = deployment.ledger(STREAM)?;
@@ -42,7 +42,7 @@ fn a_kafka_leg_that_was_handed_over_stands_still_and_goes_on_from_an_object() ->
     deployment.create_stream(&spec(&brokers, None))?;
     let mut load = Load::default();
     load.post(
-        Producer { stream: STREAM.to_owned(), number: 1, rate: 1_000, line_bytes: 100, records: RECORDS },
+        Producer { stream: STREAM.to_owned(), number: 1, rate: 500, line_bytes: 100, records: RECORDS },
         deployment.http,
     );
     poll::until("the first rows", HANDED_OVER, || Ok((delivered(&deployment)? > 500).then_some(())))?;
