@@ -61,7 +61,7 @@ pub enum Command {
     /// Records that could not be converted: list, show, take again.
     #[command(subcommand)]
     Quarantine(Quarantine),
-    /// Where a leg that writes files stands, as a hand-over object for whoever goes on from there.
+    /// End a leg, and print where it stands, as a hand-over object for whoever goes on from there.
     HandOver(HandOver),
     /// Open transactions of a Kafka cluster: list, abort.
     #[cfg(feature = "kafka")]
@@ -345,13 +345,17 @@ pub enum Transactions {
 
 /// `hand-over`.
 #[derive(ClapArgs)]
-#[command(after_help = "Example: a job on Flink goes on where a leg of `up` stood\n\n  \
-    isolane stream set sales.shop.orders sql=@without-that-insert.sql\n  \
-    isolane hand-over isolane-data/out/sales.shop.orders/files > object.json\n\n\
+#[command(after_help = "Example: jobs on Flink go on where the legs of a stream stood\n\n  \
+    isolane hand-over isolane-data/out/sales.shop.orders/files > files.json\n  \
+    isolane hand-over sales.shop.orders.000000000000001f.topic --brokers k1:9092 > topic.json\n\n\
     A sink with `begin_from = \"/path/of/object.json\"` goes the other way.")]
 pub struct HandOver {
-    /// The leg's folder. Stop the leg first: what it commits later is not in the object.
-    pub dir: PathBuf,
+    /// The leg: its folder, or with --brokers its name, `<stream>.<incarnation>.<sink>`. Stop it first: one that runs is shut out, and
+    /// what it has not committed is left to whoever goes on.
+    pub leg: String,
+    /// The cluster of a leg that writes to Kafka: `HOST:PORT,...`
+    #[arg(long)]
+    pub brokers: Option<String>,
     /// The stream's topic, if it is not named as the stream.
     #[arg(long)]
     pub topic: Option<TopicName>,
@@ -440,6 +444,12 @@ pub enum Sql {
         /// The folder of the sinks' folders, as a URL that Flink knows.
         #[arg(long, value_name = "URL")]
         out: String,
+        /// The hand-over object to begin from: `isolane hand-over` prints a leg's.
+        #[arg(long, value_name = "URL")]
+        hand_over_from: Option<String>,
+        /// The folder that gets an object with each completed checkpoint and with stop-with-savepoint.
+        #[arg(long, value_name = "URL")]
+        hand_over_to: Option<String>,
     },
 }
 

@@ -44,7 +44,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ledger(ledger) => verb::ledger::run(ledger).await,
         #[cfg(feature = "kafka")]
         Command::Transactions(transactions) => verb::transactions::run(transactions).await.map(|()| ExitCode::SUCCESS),
-        Command::HandOver(hand_over) => verb::hand_over::run(&hand_over).map(|()| ExitCode::SUCCESS),
+        Command::HandOver(hand_over) => verb::hand_over::run(hand_over).await.map(|()| ExitCode::SUCCESS),
         Command::Quarantine(quarantine) => verb::quarantine::run(quarantine).await.map(|()| ExitCode::SUCCESS),
     }
 }

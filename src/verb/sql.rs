@@ -11,10 +11,11 @@ use crate::args;
 pub fn run(verb: args::Sql) -> Result<()> {
     match verb {
         args::Sql::Check { file, sink } => check(&file, &sink),
-        args::Sql::Flink { file, sink, clusters, topic, out } => {
+        args::Sql::Flink { file, sink, clusters, topic, out, hand_over_from, hand_over_to } => {
             let place = FlinkPlace { clusters: &clusters, topic: &topic, out: &out };
             let text = query::sql::for_flink(&read(&file)?, &names(&sink), place);
-            print!("{}", script(&text.with_context(|| file.display().to_string())?));
+            let hand_over = [("hand-over.from", hand_over_from), ("hand-over.to", hand_over_to)];
+            print!("{}", script(&text.with_context(|| file.display().to_string())?, hand_over));
             Ok(())
         }
     }
@@ -38,10 +39,13 @@ fn names(sinks: &[String]) -> Vec<&str> {
     sinks.iter().map(String::as_str).collect()
 }
 
-/// The statements as Flink's SQL client takes them.
-fn script(text: &FlinkText) -> String {
+/// The statements as Flink's SQL client takes them, with options of the table that is read.
+fn script(text: &FlinkText, options: [(&str, Option<String>); 2]) -> String {
+    let option = |(name, value): (&str, Option<String>)| Some(format!("'{name}' = '{}'", value?.replace('\'', "''")));
+    let options: Vec<String> = options.into_iter().filter_map(option).collect();
+    let set = (!options.is_empty()).then(|| format!("ALTER TABLE `{}` SET ({});\n", text.source, options.join(", ")));
     let sinks = text.legs.iter().map(|leg| &leg.sink_table);
     let tables: String = text.tables.iter().chain(sinks).map(|table| format!("{table};\n")).collect();
     let inserts: String = text.legs.iter().map(|leg| format!("{}\n;\n", leg.insert)).collect();
-    format!("{tables}EXECUTE STATEMENT SET BEGIN\n{inserts}END;\n")
+    format!("{tables}{}EXECUTE STATEMENT SET BEGIN\n{inserts}END;\n", set.unwrap_or_default())
 }

@@ -1,6 +1,7 @@
 //! `flink`: builds and tests the table connector in `flink/` with Maven, and says how long that took; part of `test`. The first
-//! run also downloads what Maven needs. `flink connector`, `flink sink` and `flink engine` try the connector, its Kafka
-//! sink, and the engine that keeps its jobs, on a real Kafka and a real Flink: minutes each, not part of `test`.
+//! run also downloads what Maven needs. `flink connector`, `flink sink`, `flink engine` and `flink hand-over` try the connector, its
+//! Kafka sink, the engine that keeps its jobs, and a stream handed over between the embedded engine and Flink, on a real Kafka and a
+//! real Flink: minutes each, not part of `test`.
 
 use std::fs;
 use std::path::Path;
@@ -8,11 +9,12 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::check::WHOLE;
 use crate::run::{cargo, root, step};
 use crate::services;
 use crate::test::python_with_pyarrow;
 
-const USAGE: &str = "usage: cargo xtask flink [connector|sink|engine]";
+const USAGE: &str = "usage: cargo xtask flink [connector|sink|engine|hand-over]";
 
 /// `flink ARGUMENTS`.
 pub fn run(arguments: &[String]) -> Result<()> {
@@ -20,7 +22,14 @@ pub fn run(arguments: &[String]) -> Result<()> {
     match arguments[..] {
         [] => step("the connector: mvn -q verify", &mut maven("verify")?),
         ["connector"] => whole_way("run.sh"),
-        ["engine"] => whole_way("engine.sh"),
+        ["engine"] => {
+            step("the engine", &mut cargo(&["build", "--package", "flink", "--example", "keep"]))?;
+            whole_way("engine.sh")
+        }
+        ["hand-over"] => {
+            step("isolane", cargo(&["build", "--bin", "isolane"]).args(WHOLE))?;
+            whole_way("hand-over.sh")
+        }
         ["sink"] => whole_way("sink.sh"),
         _ => bail!("{USAGE}"),
     }
@@ -40,7 +49,6 @@ fn maven(goal: &str) -> Result<Command> {
 fn whole_way(script: &str) -> Result<()> {
     let (flink, kafka, beside) = (services::flink()?, services::kafka()?, services::beside()?);
     step("the connector: mvn -q package", maven("package")?.arg("-DskipTests"))?;
-    step("the engine", &mut cargo(&["build", "--package", "flink", "--example", "keep"]))?;
     let work = root().join("target/flink-e2e");
     if work.exists() {
         fs::remove_dir_all(&work)?;
@@ -55,6 +63,8 @@ fn whole_way(script: &str) -> Result<()> {
     fs::copy(root().join("flink/target").join(connector), jars.join(connector))?;
     let mut whole_way = Command::new(root().join("flink/src/test/e2e").join(script));
     whole_way.arg(&work).arg(flink.lib.parent().unwrap_or(Path::new("/"))).arg(&kafka.libs).arg(&jars);
-    whole_way.env("KEEP", root().join("target/debug/examples/keep")).env("PYTHON", python_with_pyarrow()?);
+    let built = root().join("target/debug");
+    whole_way.env("KEEP", built.join("examples/keep")).env("ISOLANE", built.join("isolane"));
+    whole_way.env("PYTHON", python_with_pyarrow()?);
     step(script, &mut whole_way)
 }

@@ -26,13 +26,22 @@ pub enum LegError {
         "the sink is Kafka, and this isolane was built without it: build with `cargo build --release --features kafka`"
     )]
     WithoutKafka,
-    /// The leg has never committed, and what it is to begin from is not to be had.
+    /// What the leg is to begin from is not to be had.
     #[error("the leg does not begin: hand-over object {}: {cause}", .path.display())]
     HandOver {
         /// Where the object was looked for.
         path: PathBuf,
         /// What is wrong.
         cause: HandOverError,
+    },
+    /// The leg was handed over, and nothing says where it is to go on.
+    #[error(
+        "the leg was handed over by its commit {commit}: whoever took it delivers what comes; stop that one and name its \
+         hand-over object in the sink's begin_from, or remove the leg"
+    )]
+    HandedOver {
+        /// The leg's last commit.
+        commit: u64,
     },
     /// The sink stopped.
     #[error(transparent)]

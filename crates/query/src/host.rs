@@ -288,7 +288,8 @@ async fn live<J: Journal>(
     let sink = open_sink(&settings, &spec, identity)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (places, replay_ms) = (spec.places.clone(), spec.replay_ms);
-    let begin = spec.begin_from.clone().map(|path| Begin { path, topic: spec.topic.name() });
+    let begin =
+        spec.begin_from.clone().map(|path| Begin { disk: settings.disk.clone(), path, topic: spec.topic.name() });
     let mut leg = Leg::recover(Parts { key, places, plan: Box::new(plan), sink, clock, mailbox, replay_ms, begin })?;
     let (arrivals, mut readers) = read::start(&settings.journal, &spec.topic, &leg.positions(), &leg.gate());
     tokio::select! {

@@ -27,6 +27,9 @@ pub struct LegState {
     /// How far the quarantine has been taken again.
     #[serde(default)]
     pub replay: Replay,
+    /// Whether the leg was handed over: whoever took it goes on, and this one only from what that one hands over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_handed_over: bool,
 }
 
 /// A place in a leg's quarantine, which is a log: what is set apart is added at its end.
@@ -100,6 +103,9 @@ pub struct Commit {
     /// The replay as it stands.
     #[serde(default)]
     pub replay: Replay,
+    /// Whether this is the last commit of a leg that is handed over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_handed_over: bool,
 }
 
 impl SourceState {
@@ -142,6 +148,18 @@ impl LegState {
             // A commit from before there were replays says nothing of them.
             self.replay = commit.replay;
         }
+        self.is_handed_over = commit.is_handed_over;
+    }
+
+    /// The commit that hands the leg over: it changes nothing else.
+    pub fn hand_over(&self) -> Commit {
+        Commit {
+            positions: self.positions.clone(),
+            horizon_minutes: self.horizon_minutes,
+            replay: self.replay,
+            is_handed_over: true,
+            ..Commit::default()
+        }
     }
 
     /// The committed position at `place`; its beginning if nothing was committed there.
@@ -176,6 +194,9 @@ mod tests {
         let forget = Commit { forgotten: vec![source], horizon_minutes: Some(7), ..Commit::default() };
         state.apply(3, &forget);
         assert!(state.sources.is_empty() && state.horizon_minutes == Some(7));
+        let (before, last) = (state.clone(), state.hand_over());
+        state.apply(4, &last);
+        assert_eq!(state, LegState { commit: 4, is_handed_over: true, ..before }, "nothing else changes");
         let text = serde_json::to_string(&state).unwrap();
         assert_eq!(serde_json::from_str::<LegState>(&text).unwrap(), state);
     }

@@ -1,6 +1,6 @@
 //! The whole way with real processes, in one binary: real input through `isolane up` to Parquet, and how it starts, stops
-//! and refuses to start; how the ledger names what was taken away or doubled; the Kafka clusters; what cannot be converted;
-//! clients that mean harm; and what streams notice of a noisy one.
+//! and refuses to start; how the ledger names what was taken away or doubled; the Kafka clusters; a leg that is handed over;
+//! what cannot be converted; clients that mean harm; and what streams notice of a noisy one.
 
 mod flow;
 mod guarded;
@@ -8,6 +8,7 @@ mod start;
 mod tamper;
 mod conformance;
 mod kafka;
+mod hand_over;
 mod quarantine;
 mod isolation;
 mod hostile;

@@ -13,6 +13,7 @@
 //! or, where one is not known, the latest time that is. Otherwise a leg would forget such a source at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sink::{LegState, Seen, SourceState};
@@ -97,6 +98,25 @@ pub enum HandOverError {
          journal as many clusters as there were", .0.partition, .0.cluster
     )]
     Strange(Place),
+    /// It is older than what the leg had taken when it was handed over.
+    #[error(
+        "it stands at offset {offset} of partition {} in cluster {}, before {known}, where the leg stood when it was handed \
+         over: take the object of whoever took the leg, written when that one was stopped", .place.partition, .place.cluster
+    )]
+    Older {
+        /// Where.
+        place: Place,
+        /// The object's offset.
+        offset: u64,
+        /// The leg's.
+        known: u64,
+    },
+    /// There is a newer one of the same job.
+    #[error("{} is newer, of the same job, which has delivered more since: take that one", .0.display())]
+    Newer(PathBuf),
+    /// It cannot be marked as taken, so the job that wrote it would not know.
+    #[error("it cannot be marked as taken: {0}; put it where the leg may write, beside the other objects of its job")]
+    Unmarked(std::io::Error),
     /// It names a place twice.
     #[error("it names partition {} of cluster {} twice: which position counts cannot be known", .0.partition, .0.cluster)]
     Twice(Place),
@@ -195,6 +215,19 @@ impl HandOver {
             Some((place, offset)) => Err(HandOverError::Offset { place, offset }),
             None => Ok(()),
         }
+    }
+
+    /// That it stands nowhere before `known`: positions of the same logs.
+    pub fn reaches(&self, known: &[Position]) -> Result<(), HandOverError> {
+        for Position { place, offset: known, log } in known.iter().copied() {
+            let here = self.positions.iter().find(|reached| reached.place == place);
+            let (offset, of) = here.map_or((0, 0), |reached| (reached.offset, reached.log));
+            let is_same = log == of || log == 0 || of == 0;
+            if is_same && offset < known {
+                return Err(HandOverError::Older { place, offset, known });
+            }
+        }
+        Ok(())
     }
 
     /// Its text, as the connector prints it.

@@ -338,8 +338,16 @@ impl Leg {
         let Pending { fates, delivered_bytes, appended, .. } = std::mem::take(&mut self.pending);
         let Changes { sources, forgotten } = self.taken.changes();
         let (horizon_minutes, replay) = (self.taken.horizon_minutes(), self.replay);
-        let commit =
-            Commit { positions: self.positions(), sources, forgotten, horizon_minutes, fates, delivered_bytes, replay };
+        let commit = Commit {
+            positions: self.positions(),
+            sources,
+            forgotten,
+            horizon_minutes,
+            fates,
+            delivered_bytes,
+            replay,
+            is_handed_over: false,
+        };
         self.commit = self.sink.commit(&commit)?;
         self.fates.add(&fates);
         self.delivered_bytes += delivered_bytes;

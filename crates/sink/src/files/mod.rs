@@ -25,6 +25,7 @@ pub mod manifest;
 pub mod publish;
 mod recover;
 pub mod verify;
+pub mod hand_over;
 #[cfg(test)]
 mod tests;
 

@@ -21,6 +21,7 @@ pub mod rows;
 pub mod apart;
 pub mod state;
 pub mod transactions;
+pub mod hand_over;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -45,7 +46,7 @@ use crate::metrics;
 use crate::seam::{Apart, ApartEnd, Rows, SetApart, Sink};
 use crate::state::{ApartPosition, Commit, LegState};
 use rows::{Laid, LaidRows};
-use state::{Book, Folded};
+use state::{Book, Folded, StateRecord};
 
 /// The topic of all legs' states in a cluster, and its partitions.
 const STATE_TOPIC: &str = "isolane.legs";
@@ -292,14 +293,7 @@ impl Live {
         self.flush().await?;
         let number = self.state.commit + 1;
         self.state.apply(number, commit);
-        // A batch a record: a snapshot's pieces together may be more than one batch holds.
-        for record in self.book.records(name, &self.state, commit) {
-            let headers: Vec<(&[u8], &[u8])> =
-                record.headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
-            let mut batch = BatchWriter::new(0, record.value.len());
-            batch.push(0, Some(record.key.as_bytes()), Some(&record.value), &headers);
-            self.producer.append(vec![(self.state_place.clone(), batch)]).await?;
-        }
+        append_state(&mut self.producer, &self.state_place, self.book.records(name, &self.state, commit)).await?;
         crash::point("kafka.state.appended");
         self.producer.end(true).await?;
         crash::point("kafka.transaction.ended");
@@ -314,6 +308,21 @@ async fn row_bytes_max(cluster: &Cluster, topic: &str) -> Result<usize, KafkaErr
     let settings = kafka::topics::settings(cluster, &[topic], &BTreeSet::from([KEY])).await?;
     let bytes = settings.get(topic).and_then(|own| own.get(KEY)?.parse::<usize>().ok());
     Ok(bytes.map_or(usize::MAX, |bytes| bytes.saturating_sub(ROW_OVERHEAD_BYTES)))
+}
+
+/// Appends what is told of a leg's state. A batch a record: a snapshot's pieces together may be more than one batch holds.
+async fn append_state(
+    producer: &mut TransactionalProducer,
+    place: &Place,
+    records: Vec<StateRecord>,
+) -> Result<(), KafkaError> {
+    for record in records {
+        let headers: Vec<(&[u8], &[u8])> = record.headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        let mut batch = BatchWriter::new(0, record.value.len());
+        batch.push(0, Some(record.key.as_bytes()), Some(&record.value), &headers);
+        producer.append(vec![(place.clone(), batch)]).await?;
+    }
+    Ok(())
 }
 
 /// Reads all that is committed of a leg's state.

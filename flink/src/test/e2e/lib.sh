@@ -12,7 +12,7 @@ JVM=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$WORK/tmp" "${OP
 bg() { local name=$1; shift; setsid "$@" >>"$WORK/log/$name.log" 2>&1 </dev/null & echo $! >"$PIDS/$name"; }
 end() { local pid; for name in "$@"; do [ -f "$PIDS/$name" ] || continue; pid=$(cat "$PIDS/$name"); kill "$pid" 2>/dev/null || true
   for _ in $(seq 40); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done; kill -9 "$pid" 2>/dev/null || true; rm -f "$PIDS/$name"; done; }
-finish() { end engine offer sql gw tm jm zk kafka-normal kafka-failover; }
+finish() { end engine query admin offer sql gw tm jm zk kafka-normal kafka-failover; }
 trap finish EXIT
 until_ok() { local what=$1 tries=$2; shift 2; for _ in $(seq "$tries"); do "$@" >/dev/null 2>&1 && return 0; sleep 0.5; done; say "timeout: $what"; return 1; }
 
@@ -55,10 +55,11 @@ high-availability.zookeeper.client.session-timeout: 6000
 P
 }
 running() { [ "$(rest "/jobs/$JOB" | jq -r '[.state, (.vertices[].status)] | unique | join(",")')" = RUNNING ]; }
-submit() { sed "s#@WORK@#$WORK#g; s#@TOPIC@#$TOPIC#; s#@MORE@#$1#; s#@SET@#$2#" "$HERE/$SQL" >"$WORK/job.sql"
+submit() { sed "s#@WORK@#$WORK#g; s#@TOPIC@#$TOPIC#; s#@MORE@#$1#; s#@SET@#$2#" "$HERE/$SQL" >"$WORK/job.sql"; submit_job; }
+submit_job() {
   java -Xmx384m "${JVM[@]}" "-Dlog4j.configurationFile=$HERE/log4j.properties" -cp "$FLINK/lib/*:$FLINK/opt/*:$EXTRA/*" org.apache.flink.table.client.SqlClient -f "$WORK/job.sql" >"$WORK/log/sql.log" 2>&1 || { tail -40 "$WORK/log/sql.log"; return 1; }
   JOB=$(grep -o 'Job ID: [0-9a-f]*' "$WORK/log/sql.log" | tail -1 | cut -d' ' -f3); [ -n "$JOB" ] || { tail -40 "$WORK/log/sql.log"; return 1; }; say "job $JOB"; }
-offer() { java -Xmx256m "${JVM[@]}" -cp "$CLASSES/test-classes:$CLASSES/classes:$EXTRA/*:$FLINK/lib/*" org.isolane.flink.Offer "$TOPIC" "$@" $SERVERS; }
+offer() { java -Xmx256m ${LATER:+-Dlater=$LATER} "${JVM[@]}" -cp "$CLASSES/test-classes:$CLASSES/classes:$EXTRA/*:$FLINK/lib/*" org.isolane.flink.Offer "$TOPIC" "$@" $SERVERS; }
 stop() { local trigger; trigger=$(curl -sf -XPOST "http://127.0.0.1:48081/jobs/$JOB/stop" -d '{"drain":false}' | jq -r '."request-id"')
   until_ok "stop" 60 eval "rest /jobs/$JOB/savepoints/$trigger | jq -e '.status.id == \"COMPLETED\"'"
   rest "/jobs/$JOB/savepoints/$trigger" | jq -c .operation; }
@@ -66,7 +67,7 @@ counts() { local vertex; for vertex in $(rest "/jobs/$JOB" | jq -r '.vertices[].
   rest "/jobs/$JOB/vertices/$vertex/metrics" | jq -r '.[].id' | grep -E 'isolane\.(rows|doubles|dropped|quarantined|foreign|hand_overs_failed|sources|ranges|range_set_bytes|lost_transactions)$|\.lag$' | while read -r id; do
     echo "$id=$(rest "/jobs/$JOB/vertices/$vertex/metrics?get=$id" | jq -r '.[0].value')"; done; done | sed 's/isolane-take: [^.]*//' | sort | tr '\n' ' ' || true; echo; }
 up() { local port
-  for port in 42181 46123 48081 48083 49092 49093 49192 49193; do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && { say "port $port is taken"; exit 1; }; done
+  for port in ${ROLES_PORTS:-} 42181 46123 48081 48083 49092 49093 49192 49193; do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && { say "port $port is taken"; exit 1; }; done
   sed "s#@WORK@#$WORK#g" "$HERE/config.yaml.in" >"$WORK/conf/config.yaml"
   [ -z "${HA:-}" ] || { zk; ha >>"$WORK/conf/config.yaml"; until_ok "ZooKeeper" 60 eval '(exec 3<>/dev/tcp/127.0.0.1/42181)'; }
   kafka normal 49092; kafka failover 49192; jm; tm

@@ -12,12 +12,17 @@ import org.apache.flink.core.fs.Path;
  * once it is complete, subtask 0 joins the parts to {@code <folder>/<job>-<checkpoint>.json}. So an object exists only for
  * what Flink itself would restore, and one is missing if subtask 0 dies at that moment: the next checkpoint brings another.
  *
+ * <p>A leg of the embedded engine that begins from an object leaves a mark beside it, {@link #TAKEN} behind its name. From then on the
+ * job whose object it is delivers no more.
+ *
  * <p>Limit: the objects of the last {@link #KEPT} checkpoints of a job are kept.
  */
 final class Publisher implements Serializable {
     private static final long serialVersionUID = 1;
     /** Objects of a job that are kept. */
     static final int KEPT = 3;
+    /** Behind an object's name: the mark of the leg that has begun from it. */
+    static final String TAKEN = ".taken";
 
     private final String folder;
     private final String topic;
@@ -41,6 +46,27 @@ final class Publisher implements Serializable {
         Path path = partPath(part.job, part.checkpoint, subtask);
         path.getFileSystem().mkdirs(path.getParent());
         part.write(path);
+    }
+
+    /**
+     * Refuses a job of which a leg has taken an object.
+     *
+     * @throws IllegalStateException if one was taken; the message says which, and what to do
+     */
+    void refuseTaken(String job) throws IOException {
+        Path all = new Path(folder);
+        FileSystem fs = all.getFileSystem();
+        if (!fs.exists(all)) {
+            return;
+        }
+        for (FileStatus status : fs.listStatus(all)) {
+            String name = status.getPath().getName();
+            if (name.startsWith(job + "-") && name.endsWith(".json" + TAKEN)) {
+                throw new IllegalStateException("a leg of the embedded engine has begun from a hand-over object of this job, and delivers"
+                        + " what comes: " + status.getPath() + " says which. Stop the job. To go on here, hand that leg over and begin a"
+                        + " new job from its object; if the leg has delivered nothing, remove it, and then this mark");
+            }
+        }
     }
 
     /** Joins the parts of all subtasks of a completed checkpoint, and removes what is older. */

@@ -31,7 +31,7 @@ import org.apache.flink.table.data.utils.ProjectedRowData;
  * Takes each record once. Keyed by source.
  *
  * <p>State, per source: see {@link KnownSources}. Per subtask: how far each partition of each
- * cluster has been taken, and the horizon; both are the maximum over all subtasks. With aligned barriers every record
+ * cluster has been taken, the horizon, both the maximum over all subtasks, and the job's id. With aligned barriers every record
  * before a barrier has been seen by some subtask, so that this maximum is exactly the checkpoint's position. Behind
  * unaligned barriers records are still under way, and a hand-over would lose them: that is refused.
  *
@@ -65,6 +65,7 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
     private transient KnownSources sources;
     private transient ListState<long[]> placesState;
     private transient ListState<Integer> horizonState;
+    private transient ListState<String> jobState;
     private transient Map<HandOver.Place, HandOver.Position> positions;
     private transient Footprint footprint;
     private transient long reachedMs;
@@ -88,9 +89,13 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
         placesState = context.getOperatorStateStore().getUnionListState(
                 new ListStateDescriptor<>("positions", PrimitiveArrayTypeInfo.LONG_PRIMITIVE_ARRAY_TYPE_INFO));
         horizonState = context.getOperatorStateStore().getUnionListState(new ListStateDescriptor<>("horizon", Types.INT));
+        jobState = context.getOperatorStateStore().getUnionListState(new ListStateDescriptor<>("job", Types.STRING));
         positions = new HashMap<>();
         reachedMs = 0;
         if (context.isRestored()) {
+            for (String job : jobState.get()) {
+                refuseTaken(job);
+            }
             for (long[] place : placesState.get()) {
                 reach(new HandOver.Place((int) place[0], (int) place[1]), new HandOver.Position(place[2], place[3], place[4]));
             }
@@ -100,6 +105,12 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
             sources.restored();
         } else if (plan.handOverFrom != null) {
             beginFrom(HandOver.read(new Path(plan.handOverFrom)));
+        }
+    }
+
+    private void refuseTaken(String job) throws IOException {
+        if (plan.publisher != null) {
+            plan.publisher.refuseTaken(job);
         }
     }
 
@@ -270,6 +281,8 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
         }
         horizonState.clear();
         horizonState.add(sources.horizonMinutes());
+        jobState.clear();
+        jobState.add(job());
         if (plan.publisher != null) {
             publishPart(context.getCheckpointId());
         }
@@ -295,6 +308,7 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
             return;
         }
         try {
+            plan.publisher.refuseTaken(job());
             int subtasks = getRuntimeContext().getTaskInfo().getNumberOfParallelSubtasks();
             LOG.info("handed over: {}", plan.publisher.publish(job(), checkpoint, subtasks));
         } catch (IOException error) {

@@ -1,7 +1,9 @@
 package org.isolane.flink;
 
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Deque;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -15,7 +17,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
  * Load for {@code e2e.sh}: makes a topic in two clusters, anew if it is there, and offers batches as a gateway would, some to the failover cluster
- * alone, some to both, some twice to one; among them broken values, marks, strangers' records and the sources' ends. Prints
+ * alone, some to both, some twice to one, and with {@code -Dlater=n} some once more n batches later, so that a change of engines can lie
+ * between; among them broken values, marks, strangers' records and the sources' ends. Prints
  * what was offered, as JSON.
  */
 final class Offer {
@@ -23,11 +26,18 @@ final class Offer {
     private static final int PARTITIONS = 4;
     private static final int BATCH = 100;
     private static final int BROKEN_EVERY = 1_000;
+    private static final int LATER = Integer.getInteger("later", 0);
+    /** Every fifth batch comes again in the other cluster, every seventh in the same. */
+    private static final int[] LATER_EVERY = {7, 5};
+
+    /** What is offered again behind batch {@code due}. */
+    private record Late(int due, int cluster, List<String> headers, List<byte[]> values) {}
 
     private final String topic;
     private final List<KafkaProducer<byte[], byte[]>> clusters = new ArrayList<>();
     private final long[] ends = new long[SOURCES];
     private final Random random = new Random(7);
+    private final Deque<Late> late = new ArrayDeque<>();
     private int id;
     private int broken;
     private int copies;
@@ -72,9 +82,11 @@ final class Offer {
         long began = System.currentTimeMillis();
         for (int batch = 0; batch * BATCH < records; batch++) {
             batch(batch);
+            again(batch);
             long due = began + spreadMs * (batch + 1) * BATCH / records;
             Thread.sleep(Math.max(0, due - System.currentTimeMillis()));
         }
+        again(Integer.MAX_VALUE);
         for (int source = 0; source < SOURCES; source++) {
             send(0, source % PARTITIONS, header('z', source, ends[source], ends[source]), new byte[0]);
         }
@@ -110,6 +122,20 @@ final class Offer {
         } else if (lot >= 95) {
             copies += headers.size();
             send(0, headers, values);
+        }
+        for (int cluster = 0; LATER > 0 && cluster < LATER_EVERY.length; cluster++) {
+            if (number % LATER_EVERY[cluster] == 0) {
+                late.add(new Late(number + LATER, cluster, headers, values));
+            }
+        }
+    }
+
+    /** Offers again what is due. */
+    private void again(int batch) {
+        while (!late.isEmpty() && late.peek().due() <= batch) {
+            Late one = late.remove();
+            copies += one.headers().size();
+            send(one.cluster(), one.headers(), one.values());
         }
     }
 

@@ -470,6 +470,29 @@ class TakerTest {
     }
 
     @Test
+    void aJobWhoseObjectALegHasTakenIsNotRestoredAndDoesNotRunOn() throws Exception {
+        Path mark = folder.resolve(JOB.toHexString() + "-0000000000000000001.json" + Publisher.TAKEN);
+        OperatorSubtaskState state;
+        try (Subtask subtask = alone()) {
+            subtask.processElement(new StreamRecord<>(piece(il('e', A, 0, 4), 0, 0, 0, "a0")));
+            state = subtask.snapshot(1, 0);
+            subtask.notifyOfCompletedCheckpoint(1);
+            Files.createFile(mark);
+            subtask.snapshot(2, 0);
+            Exception error = assertThrows(Exception.class, () -> subtask.notifyOfCompletedCheckpoint(2));
+            assertTrue(error.getMessage().contains(mark.getFileName().toString()), error.getMessage());
+        }
+        try (Subtask subtask = new Subtask(1, 0)) {
+            Exception error = assertThrows(Exception.class, () -> subtask.initializeState(state));
+            assertTrue(error.getMessage().contains("has begun from a hand-over object of this job"), error.getMessage());
+        }
+        Files.move(mark, folder.resolve("another-0000000000000000001.json" + Publisher.TAKEN));
+        try (Subtask subtask = new Subtask(1, 0)) {
+            subtask.initializeState(state);
+        }
+    }
+
+    @Test
     void aTopicThatWasMadeAgainIsNotTakenForTheOldOne() throws Exception {
         try (Subtask subtask = alone()) {
             Piece first = piece(il('e', A, 0, 4), 1, 0, 0, "a0");
