@@ -102,7 +102,7 @@ impl Client {
         let submit = async {
             let caller = handle.caller(shown)?;
             let stream = handle.stream(&caller, self.stream.as_str())?;
-            let mut records = Gatherer::new(&stream.config, 100, self.world.now_ms());
+            let mut records = Gatherer::new(&stream.config, self.world.now_ms());
             let mut end = 0;
             for line in &post.lines {
                 end += line.len() as u64 + 1;
