@@ -428,20 +428,23 @@ pub enum Sql {
         #[arg(long, default_value = "files")]
         sink: Vec<String>,
     },
-    /// Write a job's text for Apache Flink: the same job over the table connector in `flink/`, with Parquet files as its sinks.
+    /// Write a job's text for Apache Flink: the same job over the table connector in `flink/`.
     Flink {
         /// The file with the job's text.
         file: PathBuf,
-        /// Names of the stream's sinks.
+        /// Names of the stream's sinks, if all of them are files.
         #[arg(long, default_value = "files")]
         sink: Vec<String>,
+        /// The stream's specification (TOML or JSON), whose sinks are taken as they stand there.
+        #[arg(long, value_name = "FILE", conflicts_with = "sink")]
+        stream: Option<PathBuf>,
         /// The Kafka clusters of the stream's topic.
         #[arg(long, value_name = "normal=HOST:PORT,..[;failover=HOST:PORT,..]")]
         clusters: String,
         /// The topic's name in Kafka.
         #[arg(long)]
         topic: String,
-        /// The folder of the sinks' folders, as a URL that Flink knows.
+        /// The folder of what is set apart, and of the folders of sinks that name none, as a URL that Flink knows.
         #[arg(long, value_name = "URL")]
         out: String,
         /// The hand-over object to begin from: `isolane hand-over` prints a leg's.

@@ -4,16 +4,22 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use query::sql::{FlinkPlace, FlinkText};
+use stream::config::SinkSpec;
 
+use super::stream::from_file;
 use crate::args;
 
 /// Says whether a job's text runs on the embedded engine, or writes it for Flink.
 pub fn run(verb: args::Sql) -> Result<()> {
     match verb {
         args::Sql::Check { file, sink } => check(&file, &sink),
-        args::Sql::Flink { file, sink, clusters, topic, out, hand_over_from, hand_over_to } => {
+        args::Sql::Flink { file, sink, stream, clusters, topic, out, hand_over_from, hand_over_to } => {
             let place = FlinkPlace { clusters: &clusters, topic: &topic, out: &out };
-            let text = query::sql::for_flink(&read(&file)?, &names(&sink), place);
+            let sinks = match stream {
+                Some(stream) => from_file(&stream)?.sinks,
+                None => sink.iter().map(|name| SinkSpec::files(name)).collect(),
+            };
+            let text = query::sql::for_flink(&read(&file)?, &sinks, place);
             let hand_over = [("hand-over.from", hand_over_from), ("hand-over.to", hand_over_to)];
             print!("{}", script(&text.with_context(|| file.display().to_string())?, hand_over));
             Ok(())
