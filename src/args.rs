@@ -32,6 +32,8 @@ pub enum Command {
     Gateway(RoleFile),
     /// Role: run the streams' jobs.
     Query(RoleFile),
+    /// Role: keep the jobs of streams with engine "flink" on Apache Flink.
+    Engine(RoleFile),
     /// Role: collect files, a worker process per stream.
     Agent(RoleFile),
     /// A worker of an agent; started by it.
