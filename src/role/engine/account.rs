@@ -22,8 +22,9 @@ use {sink::kafka::delivered::Delivered, tokio::runtime::Handle};
 
 use super::jobs::{FlinkLeg, Told};
 
-/// Files become visible just after their checkpoint's object: so often they are looked for once more.
-const LATE_LOOKS: u8 = 5;
+/// Files become visible after their checkpoint's object: until this look after it they are looked for, ever more rarely, since that
+/// lists all folders of a sink.
+const LAST_LOOK: u32 = 32;
 
 /// The account of one leg.
 pub struct Account {
@@ -33,7 +34,8 @@ pub struct Account {
     apart: Footers,
     /// The object that was read last.
     object: Option<PathBuf>,
-    late_looks: u8,
+    /// Looks since it was read.
+    looks: u32,
     commit: u64,
     checkpoint: Option<u64>,
     positions: Vec<Position>,
@@ -97,7 +99,7 @@ impl Account {
             rows,
             apart,
             object: None,
-            late_looks: LATE_LOOKS,
+            looks: 0,
             commit: 0,
             checkpoint: None,
             positions,
@@ -109,12 +111,12 @@ impl Account {
     /// What is to be reported, if anything has changed; with `whole` all sources.
     pub fn look(&mut self, standing: Option<&Standing>, whole: bool) -> Option<LegReport> {
         let standing = standing?;
-        let (changed, failure) = match self.read_on(standing) {
-            Ok(changed) => (changed, None),
-            Err(error) => (BTreeMap::new(), Some(format!("{error:#}"))),
-        };
+        let object = self.read_object(standing);
+        let rows = self.read_rows();
         // What is not known must not replace what is.
-        let whole = whole && failure.is_none();
+        let whole = whole && object.is_ok();
+        let failure = object.as_ref().err().or(rows.as_ref().err()).map(|error| format!("{error:#}"));
+        let changed = object.unwrap_or_default();
         let (delivered, delivered_bytes) = self.rows.amount();
         let report = LegReport {
             stream: self.leg.key.stream.clone(),
@@ -143,18 +145,22 @@ impl Account {
         Some(LegReport { taken: if whole { self.taken.clone() } else { changed }, ..report })
     }
 
-    /// Reads what has come. The sources that have changed.
-    fn read_on(&mut self, standing: &Standing) -> Result<BTreeMap<SourceId, Ranges>> {
-        let changed = match self.newest(standing)? {
-            Some((number, path)) if self.object.as_ref() != Some(&path) => self.take(standing, number, path)?,
-            _ => BTreeMap::new(),
-        };
-        if self.late_looks > 0 {
-            self.late_looks -= 1;
+    /// Reads a newer object, if there is one. The sources that have changed.
+    fn read_object(&mut self, standing: &Standing) -> Result<BTreeMap<SourceId, Ranges>> {
+        match self.newest(standing)? {
+            Some((number, path)) if self.object.as_ref() != Some(&path) => self.take(standing, number, path),
+            _ => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Reads what is told of rows.
+    fn read_rows(&mut self) -> Result<()> {
+        self.looks = self.looks.saturating_add(1);
+        if self.looks.is_power_of_two() && self.looks <= LAST_LOOK {
             self.rows.read_on()?;
             self.apart.read_on()?;
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// The newest object of the attempt, with its checkpoint's number; while there is none, that which the attempt began from, or
@@ -175,7 +181,7 @@ impl Account {
         let position = |reached: &Reached| Position { place: reached.place, offset: reached.offset, log: reached.log };
         self.positions = object.positions.iter().map(position).collect();
         self.commit = self.commit.max(standing.checkpoints_before + number.unwrap_or(0));
-        (self.checkpoint, self.object, self.late_looks) = (number, Some(path), LATE_LOOKS);
+        (self.checkpoint, self.object, self.looks) = (number, Some(path), 0);
         let taken = object.sources.into_iter().map(|(source, state)| (source, state.taken));
         let changed: BTreeMap<_, _> = taken.filter(|(source, taken)| self.taken.get(source) != Some(taken)).collect();
         self.taken.extend(changed.clone());
