@@ -429,6 +429,9 @@ pub enum Sql {
         /// Names of the stream's sinks.
         #[arg(long, default_value = "files")]
         sink: Vec<String>,
+        /// What is to run it.
+        #[arg(long, default_value = "embedded", value_parser = ["embedded", "flink"])]
+        engine: String,
     },
     /// Write a job's text for Apache Flink: the same job over the table connector in `flink/`.
     Flink {

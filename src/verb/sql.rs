@@ -9,15 +9,23 @@ use stream::config::SinkSpec;
 use super::stream::from_file;
 use crate::args;
 
-/// Says whether a job's text runs on the embedded engine, or writes it for Flink.
+/// Says whether a job's text runs on an engine, or writes it for Flink.
 pub fn run(verb: args::Sql) -> Result<()> {
     match verb {
-        args::Sql::Check { file, sink } => check(&file, &sink),
+        args::Sql::Check { file, sink, engine } => {
+            if engine == "flink" {
+                // Where the job reads and writes is no matter of the text.
+                let place = FlinkPlace { clusters: "", topic: "", out: "" };
+                query::sql::for_flink(&read(&file)?, &files(&sink), place)
+                    .with_context(|| file.display().to_string())?;
+            }
+            check(&file, &sink)
+        }
         args::Sql::Flink { file, sink, stream, clusters, topic, out, hand_over_from, hand_over_to } => {
             let place = FlinkPlace { clusters: &clusters, topic: &topic, out: &out };
             let sinks = match stream {
                 Some(stream) => from_file(&stream)?.sinks,
-                None => sink.iter().map(|name| SinkSpec::files(name)).collect(),
+                None => files(&sink),
             };
             let text = query::sql::for_flink(&read(&file)?, &sinks, place);
             let hand_over = [("hand-over.from", hand_over_from), ("hand-over.to", hand_over_to)];
@@ -39,6 +47,10 @@ fn check(file: &Path, sink: &[String]) -> Result<()> {
 
 fn read(file: &Path) -> Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
+}
+
+fn files(sinks: &[String]) -> Vec<SinkSpec> {
+    sinks.iter().map(|name| SinkSpec::files(name)).collect()
 }
 
 fn names(sinks: &[String]) -> Vec<&str> {

@@ -157,8 +157,10 @@ impl Account {
     fn read_rows(&mut self) -> Result<()> {
         self.looks = self.looks.saturating_add(1);
         if self.looks.is_power_of_two() && self.looks <= LAST_LOOK {
-            self.rows.read_on()?;
-            self.apart.read_on()?;
+            let read = self.rows.read_on().and_then(|()| self.apart.read_on());
+            // It stays a failure until it is none any more.
+            self.looks = if read.is_ok() { self.looks } else { 0 };
+            read?;
         }
         Ok(())
     }
