@@ -16,7 +16,7 @@ engine() { bg engine "$ISOLANE" engine --config "$WORK/engine.toml"; }
 ledger() { "$ISOLANE" ledger "$ID" --json >"$WORK/ledger.json" || true; }
 status() { "$ISOLANE" status "$ID" --json | jq -r ".streams[0]$1"; }
 is_running() { [ "$(status .job.state)" = running ] && [ "$(status .job.checkpoint)" -gt "${1:-0}" ]; }
-committed() { kcat -b 127.0.0.1:49092 -C -t clean -o beginning -e -q -X isolation.level=read_committed -J >"$WORK/topic.ndjson"; }
+committed() { timeout 30 kcat -b 127.0.0.1:49092 -C -t clean -o beginning -e -q -X isolation.level=read_committed -J >"$WORK/topic.ndjson"; }
 agrees() { ledger; committed; "$PYTHON" "$HERE/stream.py" "$WORK" "$(status .job.state)" "$(status .fates.delivered)"; }
 
 up; gw; until_ok "the gateway" 120 curl -sf http://127.0.0.1:48083/v2/info
