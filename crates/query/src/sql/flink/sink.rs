@@ -85,7 +85,8 @@ fn of_topic(
     let is_key = |output: &&OutputColumn| target.key.as_ref() == Some(&output.name);
     for output in plan.outputs.iter().filter(|output| is_header(output) || is_key(output)) {
         let ty = &output.expr.ty;
-        if !ty.is_text() && !(is_key(&output) && matches!(ty, SqlType::Bytes)) {
+        let is_taken = ty.is_text() || is_key(&output) && matches!(ty, SqlType::Bytes);
+        if !is_taken {
             let message = format!("`{}` of `{}` is {ty}: a key or header on Flink is text", output.name, plan.sink);
             return Err(whole(message, "CAST it AS STRING"));
         }
