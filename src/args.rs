@@ -32,6 +32,8 @@ pub enum Command {
     Gateway(RoleFile),
     /// Role: run the streams' jobs.
     Query(RoleFile),
+    /// Role: keep the jobs of streams with engine "flink" on Apache Flink.
+    Engine(RoleFile),
     /// Role: collect files, a worker process per stream.
     Agent(RoleFile),
     /// A worker of an agent; started by it.
@@ -427,21 +429,27 @@ pub enum Sql {
         /// Names of the stream's sinks.
         #[arg(long, default_value = "files")]
         sink: Vec<String>,
+        /// What is to run it.
+        #[arg(long, default_value = "embedded", value_parser = ["embedded", "flink"])]
+        engine: String,
     },
-    /// Write a job's text for Apache Flink: the same job over the table connector in `flink/`, with Parquet files as its sinks.
+    /// Write a job's text for Apache Flink: the same job over the table connector in `flink/`.
     Flink {
         /// The file with the job's text.
         file: PathBuf,
-        /// Names of the stream's sinks.
+        /// Names of the stream's sinks, if all of them are files.
         #[arg(long, default_value = "files")]
         sink: Vec<String>,
+        /// The stream's specification (TOML or JSON), whose sinks are taken as they stand there.
+        #[arg(long, value_name = "FILE", conflicts_with = "sink")]
+        stream: Option<PathBuf>,
         /// The Kafka clusters of the stream's topic.
         #[arg(long, value_name = "normal=HOST:PORT,..[;failover=HOST:PORT,..]")]
         clusters: String,
         /// The topic's name in Kafka.
         #[arg(long)]
         topic: String,
-        /// The folder of the sinks' folders, as a URL that Flink knows.
+        /// The folder of what is set apart, and of the folders of sinks that name none, as a URL that Flink knows.
         #[arg(long, value_name = "URL")]
         out: String,
         /// The hand-over object to begin from: `isolane hand-over` prints a leg's.

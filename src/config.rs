@@ -110,6 +110,31 @@ pub struct QueryConfig {
     pub admin: String,
 }
 
+/// `config/engine.toml`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Health and metrics.
+    pub ops_listen: SocketAddr,
+    /// What is remembered of each job, and the last good copy of the configuration.
+    pub state_dir: PathBuf,
+    /// Flink's checkpoints and hand-over objects: the same path here and on all machines of the cluster.
+    pub checkpoint_dir: PathBuf,
+    /// Where files sinks without a path of their own publish: `<out_dir>/<stream>/<sink>`; the same path here and there.
+    pub out_dir: PathBuf,
+    /// `host:port` of Flink's SQL Gateway.
+    pub sql_gateway: String,
+    /// `host:port` of the JobManager's REST API.
+    pub job_manager: String,
+    /// The journal: `kafka=HOST:PORT,...[;failover=HOST:PORT,...]`.
+    pub journal: String,
+    /// The journal's clusters as Flink reaches them, if by other addresses: `normal=HOST:PORT,...[;failover=HOST:PORT,...]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<String>,
+    /// Where streams are configured.
+    pub admin: String,
+}
+
 /// `config/agent.toml`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -161,6 +186,7 @@ mod tests {
             example::<JournalConfig>("journal.toml").listen,
             example::<GatewayConfig>("gateway.toml").http_listen,
             example::<QueryConfig>("query.toml").ops_listen,
+            example::<EngineConfig>("engine.toml").ops_listen,
             example::<AgentConfig>("agent.toml").ops_listen,
         ];
         addresses.into_iter().for_each(|address| assert!(on_loopback(address).is_ok()));

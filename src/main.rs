@@ -33,6 +33,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Journal(journal) => role::journal::run(journal).await.map(|()| ExitCode::SUCCESS),
         Command::Gateway(file) => role::gateway::run(file).await.map(|()| ExitCode::SUCCESS),
         Command::Query(file) => role::query::run(file).await.map(|()| ExitCode::SUCCESS),
+        Command::Engine(file) => role::engine::run(file).await.map(|()| ExitCode::SUCCESS),
         Command::Agent(file) => role::agent::run(file).await.map(|()| ExitCode::SUCCESS),
         Command::Worker { settings } => role::worker::run(&settings).await,
         Command::Stream(stream) => verb::stream::run(stream).await.map(|()| ExitCode::SUCCESS),

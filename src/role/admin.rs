@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use journal::Address;
+use query::sql::{FlinkPlace, for_flink};
+use stream::Incarnation;
 use stream::clock::SystemClock;
-use stream::config::{KafkaFormat, KafkaTarget, SinkKind, StreamSpec};
+use stream::config::{Engine, KafkaFormat, KafkaTarget, SinkKind, StreamConfig, StreamSpec};
 use stream::control::AdminClient;
 
 use crate::args::RoleFile;
@@ -17,10 +20,11 @@ pub async fn run(file: RoleFile) -> Result<()> {
     super::disk(&config.state_dir)?;
     super::serve_ops(config.ops_listen).await?;
     let listener = ops::listen(config.listen, "UI and API").await?;
+    let journal: Address = config.journal.parse()?;
     let settings = admin::AdminSettings {
         dir: config.state_dir,
         journal_addr: Some(config.journal),
-        sql_check: Arc::new(check_sql),
+        sql_check: Arc::new(move |spec| check_job(spec, &journal)),
         clock: Arc::new(SystemClock),
     };
     let own = AdminClient::new(format!("http://{}", listener.local_addr()?));
@@ -47,9 +51,9 @@ fn check_columns(sink: &str, target: &KafkaTarget, schema: &arrow_schema::Schema
     }
 }
 
-/// Whether the stream's job runs on the embedded engine.
-pub fn check_sql(spec: &StreamSpec) -> Result<(), String> {
-    let config = stream::config::StreamConfig { incarnation: stream::Incarnation(0), version: 0, spec: spec.clone() };
+/// Whether the stream's job runs on its engine.
+fn check_job(spec: &StreamSpec, journal: &Address) -> Result<(), String> {
+    let config = StreamConfig { incarnation: Incarnation(0), version: 0, spec: spec.clone() };
     let sinks: Vec<&str> = spec.sinks.iter().map(|sink| sink.name.as_str()).collect();
     let job = query::sql::check(&config.sql(), &sinks).map_err(|error| error.to_string())?;
     for leg in &job.legs {
@@ -58,5 +62,36 @@ pub fn check_sql(spec: &StreamSpec) -> Result<(), String> {
             check_columns(&leg.sink, target, &leg.schema)?;
         }
     }
-    Ok(())
+    match (spec.engine, journal) {
+        (Engine::Embedded, _) => Ok(()),
+        (Engine::Flink, Address::Embedded(_)) => {
+            Err("engine flink reads from Kafka, and the journal of this deployment is \
+             the embedded one: take engine \"embedded\", or a Kafka journal"
+                .to_owned())
+        }
+        (Engine::Flink, Address::Kafka(_)) => {
+            // Where the job reads and writes is the engine role's to say, and no matter of the text.
+            let place = FlinkPlace { clusters: "", topic: "", out: "" };
+            for_flink(&config.sql(), &spec.sinks, place).map(drop).map_err(|error| format!("engine flink: {error}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_checked_on_its_engine() {
+        let sql = "CREATE TABLE r (line STRING) WITH ('format' = 'raw');\nINSERT INTO files SELECT CAST(line AS INT) AS n FROM r";
+        let mut spec = StreamSpec { sql: Some(sql.to_owned()), ..StreamSpec::new("a.b.c".parse().unwrap()) };
+        let (embedded, kafka) = ("127.0.0.1:7703".parse().unwrap(), "kafka=k:1".parse().unwrap());
+        assert_eq!((check_job(&spec, &embedded), check_job(&spec, &kafka)), (Ok(()), Ok(())));
+        spec.engine = Engine::Flink;
+        assert!(check_job(&spec, &embedded).unwrap_err().contains("Kafka journal"));
+        let refused = check_job(&spec, &kafka).unwrap_err();
+        assert!(refused.contains("line 2, column 26") && refused.contains("TRY_CAST"), "{refused}");
+        spec.sql = Some(sql.replace("CAST", "TRY_CAST"));
+        assert_eq!(check_job(&spec, &kafka), Ok(()));
+    }
 }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod journal;
 pub mod gateway;
 pub mod query;
+pub mod engine;
 pub mod agent;
 pub mod worker;
 

@@ -192,6 +192,11 @@ async fn replay(admin: &AdminClient, id: &StreamId, leg: Option<&str>) -> Result
     let path = format!("/api/v1/streams/{id}");
     let config: StreamConfig = admin.get(&path).await?;
     let now_ms = u64::try_from(SystemClock.now_ms()).context("the clock is before 1970")?;
+    let folder = "the folder set-apart beside the stream's sinks";
+    ensure!(
+        config.spec.engine.is_embedded(),
+        "{id}: a job on flink does not take again what it has set apart, in {folder}"
+    );
     let names: Vec<String> = legs(&config, leg)?.into_iter().map(|sink| sink.name.clone()).collect();
     let mut spec = config.spec;
     for sink in spec.sinks.iter_mut().filter(|sink| names.contains(&sink.name)) {

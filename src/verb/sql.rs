@@ -4,16 +4,30 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use query::sql::{FlinkPlace, FlinkText};
+use stream::config::SinkSpec;
 
+use super::stream::from_file;
 use crate::args;
 
-/// Says whether a job's text runs on the embedded engine, or writes it for Flink.
+/// Says whether a job's text runs on an engine, or writes it for Flink.
 pub fn run(verb: args::Sql) -> Result<()> {
     match verb {
-        args::Sql::Check { file, sink } => check(&file, &sink),
-        args::Sql::Flink { file, sink, clusters, topic, out, hand_over_from, hand_over_to } => {
+        args::Sql::Check { file, sink, engine } => {
+            if engine == "flink" {
+                // Where the job reads and writes is no matter of the text.
+                let place = FlinkPlace { clusters: "", topic: "", out: "" };
+                query::sql::for_flink(&read(&file)?, &files(&sink), place)
+                    .with_context(|| file.display().to_string())?;
+            }
+            check(&file, &sink)
+        }
+        args::Sql::Flink { file, sink, stream, clusters, topic, out, hand_over_from, hand_over_to } => {
             let place = FlinkPlace { clusters: &clusters, topic: &topic, out: &out };
-            let text = query::sql::for_flink(&read(&file)?, &names(&sink), place);
+            let sinks = match stream {
+                Some(stream) => from_file(&stream)?.sinks,
+                None => files(&sink),
+            };
+            let text = query::sql::for_flink(&read(&file)?, &sinks, place);
             let hand_over = [("hand-over.from", hand_over_from), ("hand-over.to", hand_over_to)];
             print!("{}", script(&text.with_context(|| file.display().to_string())?, hand_over));
             Ok(())
@@ -33,6 +47,10 @@ fn check(file: &Path, sink: &[String]) -> Result<()> {
 
 fn read(file: &Path) -> Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
+}
+
+fn files(sinks: &[String]) -> Vec<SinkSpec> {
+    sinks.iter().map(|name| SinkSpec::files(name)).collect()
 }
 
 fn names(sinks: &[String]) -> Vec<&str> {

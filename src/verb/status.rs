@@ -1,9 +1,10 @@
-//! `status`: one line a stream; of one stream also its lanes in the gateways, and what they refused and why.
+//! `status`: one line a stream; of one stream also its lanes in the gateways, what they refused and why, and its job on Flink.
 
 use admin::status::{GatewayLane, Status, StreamStatus};
 use anyhow::{Context, Result};
 use stream::StreamId;
 use stream::control::AdminClient;
+use stream::facts::FlinkJob;
 
 use super::{say, table, time};
 use crate::args;
@@ -37,6 +38,7 @@ pub async fn run(status: args::Status) -> Result<()> {
     table::print(&TITLES, &now.streams.iter().map(row).collect::<Vec<_>>());
     if let (Some(_), Some(stream)) = (&status.id, now.streams.first()) {
         lanes(stream)?;
+        stream.job.as_ref().map_or(Ok(()), job)?;
     }
     for role in now.roles.iter().filter(|role| !role.up) {
         println!("{:?} {} has been silent for {} s", role.role, role.name, role.silent_ms / 1000);
@@ -59,6 +61,13 @@ fn row(stream: &StreamStatus) -> Vec<String> {
         known(stream.missing),
         stream.failure.clone().unwrap_or_default(),
     ]
+}
+
+/// How a stream's job on Flink stands.
+fn job(job: &FlinkJob) -> Result<()> {
+    let attempt = job.attempt.as_deref().unwrap_or("none");
+    let checkpoint = job.checkpoint.map_or("none".to_owned(), |checkpoint| checkpoint.to_string());
+    say(&format!("\njob on Flink: {}, id {attempt}, checkpoint {checkpoint}", job.state))
 }
 
 /// What the gateways do with a stream.

@@ -37,7 +37,8 @@ async fn create(create: StreamCreate) -> Result<()> {
     Ok(())
 }
 
-fn from_file(path: &Path) -> Result<StreamSpec> {
+/// A stream's specification, TOML or JSON.
+pub fn from_file(path: &Path) -> Result<StreamSpec> {
     if path.extension().is_some_and(|extension| extension == "json") {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         return serde_json::from_str(&text).with_context(|| path.display().to_string());

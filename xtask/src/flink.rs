@@ -1,7 +1,7 @@
 //! `flink`: builds and tests the table connector in `flink/` with Maven, and says how long that took; part of `test`. The first
-//! run also downloads what Maven needs. `flink connector`, `flink sink`, `flink engine` and `flink hand-over` try the connector, its
-//! Kafka sink, the engine that keeps its jobs, and a stream handed over between the embedded engine and Flink, on a real Kafka and a
-//! real Flink: minutes each, not part of `test`.
+//! run also downloads what Maven needs. `flink connector`, `flink sink`, `flink engine`, `flink hand-over` and `flink stream` try the
+//! connector, its Kafka sink, the engine that keeps its jobs, a stream handed over between the embedded engine and Flink, and a
+//! stream that runs there, on a real Kafka and a real Flink: minutes each, not part of `test`.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::run::{cargo, root, step};
 use crate::services;
 use crate::test::python_with_pyarrow;
 
-const USAGE: &str = "usage: cargo xtask flink [connector|sink|engine|hand-over]";
+const USAGE: &str = "usage: cargo xtask flink [connector|sink|engine|hand-over|stream]";
 
 /// `flink ARGUMENTS`.
 pub fn run(arguments: &[String]) -> Result<()> {
@@ -26,9 +26,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
             step("the engine", &mut cargo(&["build", "--package", "flink", "--example", "keep"]))?;
             whole_way("engine.sh")
         }
-        ["hand-over"] => {
+        [script @ ("hand-over" | "stream")] => {
             step("isolane", cargo(&["build", "--bin", "isolane"]).args(WHOLE))?;
-            whole_way("hand-over.sh")
+            whole_way(&format!("{script}.sh"))
         }
         ["sink"] => whole_way("sink.sh"),
         _ => bail!("{USAGE}"),

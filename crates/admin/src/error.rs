@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use stream::config::SpecError;
+use stream::config::{Engine, SpecError};
 use stream::policy::PolicyError;
 use stream::token::TokenName;
 use stream::{StreamId, TopicName};
@@ -90,6 +90,28 @@ pub enum StoreError {
          order is source or key"
     )]
     Partitions(StreamId, u32),
+    /// The other engine would begin from nothing, or from where it once stood.
+    #[error(
+        "stream {stream}: sink {sink} has committed on engine {from}; on {to} it would begin from nothing and deliver all of it \
+         again. Stop the job where it is, take its hand-over object (`isolane hand-over`, or the newest of a job on Flink), and \
+         change the engine together with a new begin_from of each sink, which names that object"
+    )]
+    Engine {
+        /// The stream.
+        stream: StreamId,
+        /// A sink that has committed.
+        sink: String,
+        /// The engine that it has committed on.
+        from: Engine,
+        /// The engine that is asked for.
+        to: Engine,
+    },
+    /// A job on Flink that has begun would begin once more.
+    #[error(
+        "stream {0}: its job on flink has begun; begin_from says where one begins that has not, and can be changed together with \
+         the engine, or removed"
+    )]
+    Begun(StreamId),
     /// Somebody else has changed the stream.
     #[error("stream {0} is at version {1}, not {2}; read it again")]
     Version(StreamId, u64, u64),

@@ -357,6 +357,7 @@ mod tests {
             whole: true,
             taken: taken.iter().map(|(number, held)| (source(*number), ranges(held))).collect(),
             failure: None,
+            job: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use stream::StreamId;
+use stream::facts::FlinkJob;
 
 /// Commands that one commit of the metadata database stored together.
 pub fn commit_commands(commands: usize) {
@@ -41,6 +42,12 @@ pub fn polls_waiting(change: f64) {
 pub fn audited(stream: &StreamId, in_flight: u64, missing: u64) {
     gauge!("isolane_admin_in_flight_ordinals", "stream" => stream.to_string()).set(in_flight as f64);
     gauge!("isolane_admin_missing_ordinals", "stream" => stream.to_string()).set(missing as f64);
+}
+
+/// Whether a stream's job on Flink runs.
+pub fn flink_job(stream: &StreamId, job: &FlinkJob) {
+    let is_running = job.state == "running";
+    gauge!("isolane_admin_flink_job_running", "stream" => stream.to_string()).set(f64::from(u8::from(is_running)));
 }
 
 /// An audit that could not ask the journal for its ends.

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use stream::config::{Input, StreamConfig};
-use stream::facts::{LegReport, RefusedLast};
+use stream::config::{Engine, Input, StreamConfig};
+use stream::facts::{FlinkJob, LegReport, RefusedLast};
 use stream::fate::FateCounts;
 use stream::{Incarnation, StreamId, TopicName};
 
@@ -111,6 +111,12 @@ pub struct StreamStatus {
     pub set_apart: u64,
     /// Why a leg stands still, if one does.
     pub failure: Option<String>,
+    /// What runs its job.
+    #[serde(default)]
+    pub engine: Engine,
+    /// How its job on Flink stands, if it runs there and has been heard of.
+    #[serde(default)]
+    pub job: Option<FlinkJob>,
 }
 
 /// A stream's lane in one gateway.
@@ -154,7 +160,9 @@ fn one(config: &StreamConfig, rates: Rates, entry: Option<&Entry>, live: &Live, 
     let received = flow.map(|flow| flow.received).unwrap_or_default();
     let standing = live.standing(config.incarnation);
     let legs = || spec.sinks.iter().filter_map(|sink| Some(&entry?.legs.get(&sink.name)?.report));
-    let slowest = |delay: fn(&LegReport) -> u64| legs().map(delay).max();
+    // Flink does not say when a record became visible.
+    let timed = || legs().filter(|report| report.job.is_none());
+    let slowest = |delay: fn(&LegReport) -> u64| timed().map(delay).max();
     let mut fates = FateCounts::default();
     legs().for_each(|report| fates.add(&report.fates));
     StreamStatus {
@@ -180,5 +188,7 @@ fn one(config: &StreamConfig, rates: Rates, entry: Option<&Entry>, live: &Live, 
         missing: standing.map(|standing| standing.missing),
         set_apart: standing.map_or(0, |Standing { set_apart, .. }| set_apart),
         failure: legs().find_map(|report| Some(format!("{}: {}", report.leg, report.failure.as_ref()?))),
+        engine: spec.engine,
+        job: legs().find_map(|report| report.job.clone()).filter(|_| spec.engine == Engine::Flink),
     }
 }

@@ -34,6 +34,7 @@ async fn main() -> Result<()> {
         state_dir: state.into(),
         clock: Arc::new(SystemClock),
         every: EVERY,
+        told: Arc::new(|_, _| ()),
     };
     let (sender, wanted) = watch::channel(Arc::new(read(Path::new(file))?));
     let follow = async {
@@ -57,6 +58,6 @@ async fn main() -> Result<()> {
 fn read(file: &Path) -> Result<WantedJobs> {
     let bytes = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
     let texts: BTreeMap<String, Option<Text>> = serde_json::from_slice(&bytes)?;
-    let wanted = |text: Option<Text>| text.map_or(Wanted::Stopped, Wanted::Run);
+    let wanted = |text: Option<Text>| text.map_or(Wanted::Stopped, Wanted::from);
     texts.into_iter().map(|(key, text)| Ok((key.parse()?, wanted(text)))).collect()
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +19,10 @@ use tracing::{error, info, warn};
 
 use crate::cluster::Cluster;
 use crate::gateway::{Gateway, StatementError};
-use crate::job::{Id, JobKey, Text};
+use crate::job::{Begin, Id, JobKey, Text};
 use crate::lifecycle::Retained;
 use crate::lifecycle::{Action, Answer, Memory, Prepared, Seen, Sighting, State, Wanted, next};
+use crate::rest::RestError;
 use crate::retained::Places;
 use crate::statements;
 
@@ -41,6 +42,23 @@ pub struct Settings {
     pub clock: Arc<dyn Clock>,
     /// How often a job is looked at.
     pub every: Duration,
+    /// Who is told how each job stands, after each look.
+    pub told: Arc<dyn Fn(&JobKey, Standing) + Send + Sync>,
+}
+
+/// How a job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its state's name.
+    pub state: &'static str,
+    /// The attempt that is under way, or was last.
+    pub attempt: Option<Id>,
+    /// From where that began.
+    pub begin: Option<Begin>,
+    /// Checkpoints of earlier epochs.
+    pub checkpoints_before: u64,
+    /// What a person should know.
+    pub problem: Option<String>,
 }
 
 /// What is wanted of each job; one that is not named is removed.
@@ -62,7 +80,7 @@ pub async fn serve(
     tokio::pin!(shutdown);
     loop {
         let now = wanted.borrow_and_update().clone();
-        let remembered = remembered(&settings)?;
+        let remembered = remembered(&settings.disk, &settings.state_dir)?;
         let keys = now.keys().chain(&remembered).chain(keepers.keys()).cloned().collect::<Vec<_>>();
         for key in keys {
             let order = now.get(&key).cloned().unwrap_or(Wanted::Removed);
@@ -81,9 +99,12 @@ pub async fn serve(
     }
 }
 
-/// The jobs of which something is remembered.
-fn remembered(settings: &Settings) -> io::Result<Vec<JobKey>> {
-    let names = settings.disk.list(&settings.state_dir)?;
+/// The jobs of which something is remembered in a state folder.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn remembered(disk: &SharedDisk, state_dir: &Path) -> io::Result<Vec<JobKey>> {
+    let names = disk.list(state_dir)?;
     Ok(names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
 }
 
@@ -102,7 +123,7 @@ async fn supervise(settings: Arc<Settings>, key: JobKey, orders: watch::Receiver
 
 /// Keeps one job as it is ordered, until it is forgotten.
 async fn keep(settings: Arc<Settings>, key: JobKey, mut orders: watch::Receiver<Wanted>) -> JobKey {
-    let mut keeper = Keeper { settings, key, memory: Memory::default(), prepared: None, answer: None };
+    let mut keeper = Keeper::new(settings, key);
     while let Err(error) = keeper.remember_what_was() {
         warn!(job = %keeper.key, %error, "what is remembered of the job cannot be read; trying again");
         tokio::time::sleep(keeper.settings.every).await;
@@ -127,9 +148,36 @@ struct Keeper {
     memory: Memory,
     prepared: Option<Prepared>,
     answer: Option<Answer>,
+    /// What went wrong in this step.
+    trouble: Option<Trouble>,
+    /// What was last logged of the job's conduct: only changes are, as there are thousands of jobs.
+    said: String,
+}
+
+/// What goes wrong with a job that is nothing to decide about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// A server does not answer, which is no matter of this job, and said elsewhere.
+    Server(String),
+    /// Something else.
+    Own(String),
+}
+
+impl From<RestError> for Trouble {
+    fn from(error: RestError) -> Self {
+        match error {
+            RestError::Away { .. } => Trouble::Server(error.to_string()),
+            RestError::Refused { .. } => Trouble::Own(error.to_string()),
+        }
+    }
 }
 
 impl Keeper {
+    fn new(settings: Arc<Settings>, key: JobKey) -> Self {
+        let memory = Memory::default();
+        Self { settings, key, memory, prepared: None, answer: None, trouble: None, said: String::new() }
+    }
+
     fn file(&self) -> PathBuf {
         self.settings.state_dir.join(format!("{}.json", self.key))
     }
@@ -145,6 +193,7 @@ impl Keeper {
 
     /// Looks, decides, remembers, acts.
     async fn step(&mut self, wanted: &Wanted) -> io::Result<Action> {
+        let before = self.trouble.take();
         let seen = self.look(wanted).await;
         let (memory, action) = next(&self.memory, wanted, &seen, self.settings.clock.now_ms());
         if memory != self.memory {
@@ -157,22 +206,44 @@ impl Keeper {
             write_atomically(self.settings.disk.as_ref(), &self.file(), &bytes, |_| ())?;
             self.memory = memory;
         }
-        if action != Action::Wait {
-            info!(job = %self.key, "next: {action}");
+        (self.settings.told)(&self.key, self.standing());
+        let does = action.to_string();
+        if action != Action::Wait && does != self.said {
+            info!(job = %self.key, "next: {does}");
+            self.said = does;
         }
         self.act(&action).await?;
+        match &self.trouble {
+            Some(Trouble::Own(trouble)) if before != self.trouble => warn!(job = %self.key, trouble, "the job"),
+            _ => (),
+        }
         Ok(action)
     }
 
+    fn standing(&self) -> Standing {
+        let attempt = self.memory.attempt();
+        Standing {
+            state: self.memory.state.name(),
+            attempt: attempt.map(|attempt| attempt.job),
+            begin: attempt.map(|attempt| attempt.begin.clone()),
+            checkpoints_before: self.memory.checkpoints_before,
+            problem: self.memory.problem.clone().or_else(|| match &self.trouble {
+                Some(Trouble::Server(trouble) | Trouble::Own(trouble)) => Some(trouble.clone()),
+                None => None,
+            }),
+        }
+    }
+
     async fn look(&mut self, wanted: &Wanted) -> Seen {
-        let Settings { gateway, cluster, .. } = self.settings.as_ref();
+        let settings = self.settings.clone();
+        let Settings { gateway, cluster, .. } = settings.as_ref();
         let session = match &self.memory.state {
             State::Submitting { session, .. } => gateway.sighting(session).await,
             _ => Sighting::Unknown,
         };
         let is_needed = match &self.memory.state {
             State::Submitting { .. } => true,
-            State::Fresh | State::Idle { .. } => matches!(wanted, Wanted::Run(_)),
+            State::Fresh | State::Idle { .. } => matches!(wanted, Wanted::Run { .. }),
             State::Running { .. } | State::Stopping { .. } => false,
         };
         let before = if is_needed { self.retained().await } else { None };
@@ -182,7 +253,7 @@ impl Keeper {
             _ => None,
         };
         let jobs = cluster.jobs(&statements::name(&self.key), own, trigger).await;
-        let jobs = jobs.inspect_err(|error| warn!(job = %self.key, %error, "nothing is known of the job")).ok();
+        let jobs = jobs.inspect_err(|error| self.trouble = Some(error.clone().into())).ok();
         let is_over = jobs.iter().flatten().any(|job| Some(job.id) == own && !job.status.is_alive());
         let retained = match before {
             Some(before) => self.retained().await.filter(|after| before == *after),
@@ -200,16 +271,19 @@ impl Keeper {
     }
 
     /// The newest checkpoint; `None` if the storage does not say.
-    async fn retained(&self) -> Option<Option<Retained>> {
+    async fn retained(&mut self) -> Option<Option<Retained>> {
         let (places, key) = (self.settings.places.clone(), self.key.clone());
         let (last, mark) = (self.memory.attempt().cloned(), self.memory.mark.clone());
         let found = tokio::task::spawn_blocking(move || places.newest(&key, last.as_ref(), mark.as_ref())).await;
         let found = found.unwrap_or_else(|error| Err(io::Error::other(error)));
-        found.inspect_err(|error| warn!(job = %self.key, %error, "the job's checkpoints cannot be read")).ok()
+        found
+            .inspect_err(|error| self.trouble = Some(Trouble::Own(format!("its checkpoints cannot be read: {error}"))))
+            .ok()
     }
 
     async fn act(&mut self, action: &Action) -> io::Result<()> {
-        let Settings { gateway, cluster, places, .. } = self.settings.as_ref();
+        let settings = self.settings.clone();
+        let Settings { gateway, cluster, places, .. } = settings.as_ref();
         let epoch = self.memory.attempt().map_or(0, |attempt| attempt.epoch);
         let done = match action {
             Action::Wait => return Ok(()),
@@ -227,7 +301,7 @@ impl Keeper {
             Action::Cancel(job) => cluster.cancel(*job).await,
         };
         if let Err(error) = done {
-            warn!(job = %self.key, %error, "the job");
+            self.trouble = Some(error.into());
         }
         // What came of it is seen at the next look.
         tokio::time::sleep(self.settings.every).await;
@@ -244,7 +318,8 @@ impl Keeper {
     }
 
     async fn prepare(&mut self, text: &Text) {
-        let Settings { gateway, cluster, .. } = self.settings.as_ref();
+        let settings = self.settings.clone();
+        let Settings { gateway, cluster, .. } = settings.as_ref();
         if let Some(unused) = self.prepared.take() {
             drop(gateway.close(&unused.session).await);
         }
@@ -252,7 +327,7 @@ impl Keeper {
         let session = match opened {
             Ok(session) => session,
             Err(error) => {
-                warn!(job = %self.key, %error, "no session to submit the job in");
+                self.trouble = Some(error.into());
                 tokio::time::sleep(self.settings.every).await;
                 return;
             }
@@ -264,7 +339,7 @@ impl Keeper {
             match error {
                 StatementError::Refused(cause) => self.answer = Some(Answer::Refused(cause)),
                 StatementError::Unknown(cause) => {
-                    warn!(job = %self.key, cause, "the job could not be prepared");
+                    self.trouble = Some(Trouble::Own(format!("the job could not be prepared: {cause}")));
                     tokio::time::sleep(self.settings.every).await;
                 }
             }
@@ -275,14 +350,15 @@ impl Keeper {
 
     async fn submit(&mut self) {
         self.prepared = None;
-        let Settings { gateway, places, .. } = self.settings.as_ref();
+        let settings = self.settings.clone();
+        let Settings { gateway, places, .. } = settings.as_ref();
         let State::Submitting { attempt, session } = &self.memory.state else { return };
         for statement in statements::submit(&self.key, attempt, places) {
             let cause = match gateway.run(session, &statement).await {
                 Ok(()) => continue,
                 Err(error) => error.to_string(),
             };
-            warn!(job = %self.key, cause, "the job could not be submitted");
+            self.trouble = Some(Trouble::Own(format!("the job could not be submitted: {cause}")));
             let is_known = cause.contains("DuplicateJobSubmissionException");
             self.answer = Some(if is_known { Answer::Known } else { Answer::Failed(cause) });
             return;

@@ -19,7 +19,7 @@ mod fake;
 
 pub use cluster::Cluster;
 pub use gateway::Gateway;
-pub use host::{Settings, WantedJobs, serve};
+pub use host::{Settings, Standing, WantedJobs, remembered, serve};
 pub use job::{JobKey, Text};
 pub use lifecycle::Wanted;
 pub use rest::{Address, Rest};

@@ -79,9 +79,9 @@ pub fn next(memory: &Memory, wanted: &Wanted, seen: &Seen, now_ms: i64) -> (Memo
         Some(job) if job.status.is_alive() => Fate::Alive(job),
         Some(job) => Fate::Over(job),
     };
-    let step = Step { memory: memory.clone(), seen, now_ms };
+    let step = Step { memory: memory.clone(), begin_from: wanted.begin_from(), seen, now_ms };
     match (&memory.state, fate, wanted) {
-        (State::Fresh, _, Wanted::Run(text)) => step.begin(text),
+        (State::Fresh, _, Wanted::Run { text, .. }) => step.begin(text),
         (State::Fresh, _, Wanted::Removed) => step.stay(Action::Forget),
         (State::Fresh, _, Wanted::Stopped) => step.stay(Action::Wait),
 
@@ -93,7 +93,7 @@ pub fn next(memory: &Memory, wanted: &Wanted, seen: &Seen, now_ms: i64) -> (Memo
         (State::Submitting { attempt, .. }, Fate::Absent, _) => step.not_there(attempt),
 
         (State::Running { attempt }, Fate::Alive(job), _) if memory.is_behind(job) => step.older(attempt, job),
-        (State::Running { attempt }, Fate::Alive(job), Wanted::Run(text)) if attempt.text == *text => {
+        (State::Running { attempt }, Fate::Alive(job), Wanted::Run { text, .. }) if attempt.text == *text => {
             step.running(attempt, job)
         }
         (State::Running { attempt }, Fate::Alive(job), _) => step.stop(attempt, job, now_ms),
@@ -111,12 +111,12 @@ pub fn next(memory: &Memory, wanted: &Wanted, seen: &Seen, now_ms: i64) -> (Memo
 
         (State::Idle { last, .. }, Fate::Alive(job), _) => step.running(last, job),
         (State::Idle { last, end: End::Open, .. }, Fate::Over(job), _) => step.over(last, job),
-        (State::Idle { last, end: End::Open, since_ms }, _, Wanted::Run(text))
+        (State::Idle { last, end: End::Open, since_ms }, _, Wanted::Run { text, .. })
             if step.may_turn_up(last, text, *since_ms) =>
         {
             step.again(last, text)
         }
-        (State::Idle { last, end, .. }, _, Wanted::Run(text)) => step.resume(last, *end, text),
+        (State::Idle { last, end, .. }, _, Wanted::Run { text, .. }) => step.resume(last, *end, text),
         (State::Idle { end: End::Open, since_ms, .. }, _, Wanted::Removed) if now_ms - since_ms < TURN_UP_MS => {
             step.stay(Action::Wait)
         }
@@ -144,6 +144,7 @@ fn of_stray(memory: &Memory, stray: &Job) -> (Memory, Action) {
 /// One step: the memory as it will be, and what it is decided by.
 struct Step<'a> {
     memory: Memory,
+    begin_from: Option<&'a str>,
     seen: &'a Seen,
     now_ms: i64,
 }
@@ -235,7 +236,8 @@ impl Step<'_> {
         match &self.seen.retained {
             None => self.stay(Action::Wait),
             Some(None) => {
-                let attempt = Attempt { job: self.seen.fresh, text: text.clone(), begin: Begin::Anew, epoch: 0 };
+                let begin = self.begin_from.map_or(Begin::Anew, |object| Begin::HandOver(object.to_owned()));
+                let attempt = Attempt { job: self.seen.fresh, text: text.clone(), begin, epoch: 0 };
                 self.submit(attempt)
             }
             Some(Some(left)) => {
@@ -254,7 +256,8 @@ impl Step<'_> {
     fn may_turn_up(&self, last: &Attempt, wanted: &Text, since_ms: i64) -> bool {
         let newest =
             self.seen.retained.as_ref().map(|retained| retained.as_ref().map_or(0, |left| left.checkpoint.number));
-        newest.is_none_or(|newest| newest <= last.begin.number())
+        self.taken_over().is_none()
+            && newest.is_none_or(|newest| newest <= last.begin.number())
             && (last.text == *wanted || self.now_ms - since_ms < TURN_UP_MS)
     }
 
@@ -266,7 +269,30 @@ impl Step<'_> {
         }
     }
 
+    /// The object of somebody else to begin from, if that has not been done.
+    fn taken_over(&self) -> Option<&str> {
+        self.begin_from.filter(|object| self.memory.begun_from.as_deref() != Some(*object))
+    }
+
+    /// Begins where somebody else stood. What this job has written must be committed, or be nothing.
+    fn take_over(mut self, object: String, last: &Attempt, end: End, text: &Text) -> (Memory, Action) {
+        let is_nothing = end == End::Gone && self.seen.retained == Some(None) && self.memory.mark.is_none();
+        if end != End::Clean && !is_nothing {
+            self.memory.problem = Some(format!(
+                "the job is to begin from {object}, but was not stopped with a savepoint: what it has not committed would be \
+                 lost. Remove begin_from, so that it goes on and can be stopped; then hand over anew"
+            ));
+            return self.stay(Action::Wait);
+        }
+        let (begin, epoch) = (Begin::HandOver(object), last.epoch + 1);
+        let attempt = Attempt { job: self.seen.fresh, text: text.clone(), begin, epoch };
+        self.submit(attempt)
+    }
+
     fn resume(mut self, last: &Attempt, end: End, text: &Text) -> (Memory, Action) {
+        if let Some(object) = self.taken_over().map(str::to_owned) {
+            return self.take_over(object, last, end, text);
+        }
         let Some(retained) = &self.seen.retained else { return self.stay(Action::Wait) };
         let newest = retained.as_ref().map_or(0, |retained| retained.checkpoint.number);
         if let Some(mark) = self.memory.mark.as_ref().filter(|mark| mark.number > newest) {
@@ -294,6 +320,14 @@ impl Step<'_> {
             return self.stay(Action::Prepare(attempt.text));
         };
         let epoch = self.memory.attempt().map_or(0, |last| last.epoch);
+        if epoch != attempt.epoch {
+            self.memory.checkpoints_before += self.memory.mark.as_ref().map_or(0, |mark| mark.number);
+        }
+        if let (Begin::HandOver(object), Some(from)) = (&attempt.begin, self.begin_from)
+            && object == from
+        {
+            self.memory.begun_from = Some(from.to_owned());
+        }
         self.memory.mark = match &attempt.begin {
             Begin::State(checkpoint) => Some(checkpoint.clone()),
             _ => self.memory.mark.filter(|_| epoch == attempt.epoch),

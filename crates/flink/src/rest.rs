@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio::time::timeout;
+use tracing::{info, warn};
 
 /// Longest answer that is taken: an overview of 10,000 jobs has some 5 MB.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
@@ -75,17 +78,18 @@ pub enum RestError {
     },
 }
 
-/// A client of one server.
+/// A client of one server. It says when the server does not answer, and when it does again: once, whoever calls it.
 #[derive(Clone, Debug)]
 pub struct Rest {
     at: Address,
     http: Client<HttpConnector, Full<Bytes>>,
+    is_away: Arc<AtomicBool>,
 }
 
 impl Rest {
     /// A client of the server at this address.
     pub fn new(at: Address) -> Self {
-        Self { at, http: Client::builder(TokioExecutor::new()).build_http() }
+        Self { at, http: Client::builder(TokioExecutor::new()).build_http(), is_away: Arc::default() }
     }
 
     /// Whom it calls.
@@ -95,6 +99,18 @@ impl Rest {
 
     /// Calls `path` (with its leading slash); `body` is sent as JSON.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, RestError> {
+        let answer = self.ask(method, path, body).await;
+        let is_away = matches!(answer, Err(RestError::Away { .. }));
+        let was_away = self.is_away.swap(is_away, Ordering::Relaxed);
+        match &answer {
+            Err(error) if is_away && !was_away => warn!(%error, "nothing is done about its jobs until it answers"),
+            _ if was_away && !is_away => info!("Flink at {} answers again", self.at),
+            _ => (),
+        }
+        answer
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, RestError> {
         let request = Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.at))

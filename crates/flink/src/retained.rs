@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::job::{Attempt, Checkpoint, JobKey};
+use crate::job::{Attempt, Checkpoint, Id, JobKey};
 use crate::lifecycle::Retained;
 
 /// The first bytes of `_metadata`: a magic number, a version, and the checkpoint's number.
@@ -53,6 +53,36 @@ impl Places {
         url(&self.hand_over(key))
     }
 
+    /// The newest hand-over object that an attempt has left, or if it has left none the newest of earlier attempts; with whose
+    /// it is and its checkpoint's number.
+    ///
+    /// # Errors
+    /// The storage cannot be read.
+    pub fn newest_object(&self, key: &JobKey, attempt: Id) -> io::Result<Option<(Id, u64, PathBuf)>> {
+        let entries = match fs::read_dir(self.hand_over(key)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries?,
+        };
+        let mut newest = None;
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let parts = name.to_str().and_then(|name| name.strip_suffix(".json")?.rsplit_once('-'));
+            let known =
+                parts.and_then(|(job, number)| Some((Id::try_from(job.to_owned()).ok()?, number.parse().ok()?)));
+            let Some((job, number)) = known else { continue };
+            // Gone again: newer ones have come.
+            let Ok(modified) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
+            newest = newest.max(Some((job == attempt, modified, number, job, entry.path())));
+        }
+        Ok(newest.map(|(_, _, number, job, path)| (job, number, path)))
+    }
+
+    /// The path of a `file:` URL.
+    pub fn path(url: &str) -> PathBuf {
+        PathBuf::from(plain(url))
+    }
+
     /// The newest checkpoint of the last attempt's epoch, or the one that is known if that is newer and still there.
     ///
     /// # Errors
@@ -72,15 +102,20 @@ impl Places {
             }
         }
         if let Some(known) = known {
-            let path = PathBuf::from(plain(&known.path));
+            let path = Self::path(&known.path);
             newest = newest.max(number(&path)?.filter(|found| *found == known.number).map(|number| (number, path)));
         }
         Ok(newest.map(|(number, path)| {
-            let object = last.map(|last| self.hand_over(key).join(format!("{}-{number:019}.json", last.job)));
+            let object = last.map(|last| self.hand_over(key).join(object_name(last.job, number)));
             let hand_over = object.filter(|object| object.exists()).map(|object| url(&object));
             Retained { checkpoint: Checkpoint { number, path: url(&path) }, hand_over }
         }))
     }
+}
+
+/// As the connector names its objects.
+fn object_name(job: Id, number: u64) -> String {
+    format!("{job}-{number:019}.json")
 }
 
 fn url(path: &Path) -> String {
@@ -126,7 +161,7 @@ fn number(snapshot: &Path) -> io::Result<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Begin, Id, Text};
+    use crate::job::{Begin, Text};
 
     fn snapshot(path: &Path, number: u64) {
         fs::create_dir_all(path).unwrap();
@@ -156,6 +191,12 @@ mod tests {
         let found = newest(None).unwrap();
         assert_eq!(found.checkpoint.number, 12);
         assert!(found.hand_over.unwrap().ends_with("12.json"));
+        let other = Id::try_from("000000000000000000000000000000bb".to_owned()).unwrap();
+        let object = |job: Id, number| own.join("hand-over").join(object_name(job, number));
+        fs::write(object(other, 13), "{}").unwrap();
+        assert_eq!(places.newest_object(&key, job).unwrap(), Some((job, 12, object(job, 12))));
+        let unknown = Id::random(&mut rand::rng());
+        assert_eq!(places.newest_object(&key, unknown).unwrap(), Some((other, 13, object(other, 13))));
 
         let elsewhere = root.path().join("by-hand");
         snapshot(&elsewhere, 13);

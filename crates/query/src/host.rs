@@ -103,10 +103,11 @@ enum Order {
 }
 
 impl<J: Journal> Host<J> {
-    /// Makes the running legs those of the snapshot.
+    /// Makes the running legs those of the snapshot, of streams whose jobs run here.
     fn follow(&mut self, snapshot: &Snapshot) {
         self.known.retain(|id, (config, _)| snapshot.streams.get(id) == Some(config));
-        for (id, config) in &snapshot.streams {
+        let own = snapshot.streams.iter().filter(|(_, config)| config.spec.engine.is_embedded());
+        for (id, config) in own {
             let legs = || (config.clone(), legs_of(config, &self.settings));
             self.known.entry(id.clone()).or_insert_with(legs);
         }

@@ -1,7 +1,10 @@
 //! What a user wants of its stream: the one configuration that admin keeps and every role watches.
 
+mod sink;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +12,8 @@ use crate::id::{Incarnation, StreamId, TopicName};
 use crate::limits;
 use crate::policy::GatewayPolicy;
 use crate::token::{Rate, Token, TokenName};
+use sink::is_topic;
+pub use sink::{KafkaFormat, KafkaTarget, SinkKind, SinkSpec};
 
 /// A stream as its user writes it. The id names department, project and business.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +52,9 @@ pub struct StreamSpec {
     /// How the bytes of a record are read by the job.
     #[serde(default)]
     pub format: Format,
+    /// What runs the job.
+    #[serde(default, skip_serializing_if = "Engine::is_embedded")]
+    pub engine: Engine,
     /// Where records come from. HTTP and gRPC at the gateway are always open to a stream.
     #[serde(default)]
     pub inputs: Vec<Input>,
@@ -154,6 +162,33 @@ pub enum Format {
     Json,
 }
 
+/// What runs a stream's job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// The query roles: a leg per INSERT.
+    #[default]
+    Embedded,
+    /// Apache Flink, through an engine role: one job for all INSERTs. Needs a Kafka journal.
+    Flink,
+}
+
+impl Engine {
+    /// Whether it is the embedded one.
+    pub fn is_embedded(&self) -> bool {
+        *self == Self::Embedded
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embedded => "embedded",
+            Self::Flink => "flink",
+        })
+    }
+}
+
 /// Where an agent collects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -165,92 +200,12 @@ pub enum Input {
     },
 }
 
-/// Where a leg delivers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SinkSpec {
-    /// The table name that the job inserts into.
-    pub name: String,
-    /// When it was last ordered to take its quarantine again, in ms since 1970; 0: never. `isolane quarantine replay`
-    /// sets it.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub replay_ms: u64,
-    /// The hand-over object, a file where the leg runs, from which the leg begins if it has never committed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub begin_from: Option<PathBuf>,
-    /// The destination.
-    #[serde(flatten)]
-    pub kind: SinkKind,
-}
-
-/// The destinations.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum SinkKind {
-    /// Parquet files, partitioned by event time (dt, hour).
-    Files {
-        /// The folder. Default: `out/<stream>/<sink>` under the data directory.
-        #[serde(default)]
-        path: Option<PathBuf>,
-    },
-    /// A Kafka topic, written in transactions; needs a build with `--features kafka`.
-    Kafka(KafkaTarget),
-}
-
-/// A Kafka topic that a leg writes to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KafkaTarget {
-    /// Some brokers of its cluster: `host:port[,host:port]...`.
-    pub brokers: String,
-    /// The topic; made if it is not there.
-    pub topic: String,
-    /// Partitions if it is made.
-    #[serde(default = "one")]
-    pub partitions: u32,
-    /// The column whose text is the record's key; it is not part of the value then. Default: no key.
-    #[serde(default)]
-    pub key: Option<String>,
-    /// Columns whose texts are headers of their names; they are not part of the value then. A NULL is no header.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<String>,
-    /// How a row becomes a value.
-    #[serde(default)]
-    pub format: KafkaFormat,
-    /// How batches of rows are packed.
-    #[serde(default, skip_serializing_if = "Compression::is_none")]
-    pub compression: Compression,
-}
-
-/// How a row becomes a Kafka record's value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KafkaFormat {
-    /// A JSON object with the columns.
-    #[default]
-    Json,
-    /// The bytes of the one column.
-    Raw,
-}
-
-/// Whether Kafka takes a topic of this name, and no role of ours keeps anything there.
-fn is_topic(topic: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=200).contains(&topic.len())
-        && topic.bytes().all(plain)
-        && !topic.starts_with("isolane.")
-        && topic != ".."
-        && topic != "."
-}
-
-fn one() -> u32 {
-    1
-}
-
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
 fn default_sinks() -> Vec<SinkSpec> {
-    vec![SinkSpec { name: "files".into(), replay_ms: 0, begin_from: None, kind: SinkKind::Files { path: None } }]
+    vec![SinkSpec::files("files")]
 }
 
 /// Limits of one stream.
@@ -355,6 +310,12 @@ pub enum SpecError {
     /// A hand-over object's path is not absolute.
     #[error("stream {0}: begin_from {1:?} must be absolute")]
     BeginFrom(StreamId, PathBuf),
+    /// One job has one beginning.
+    #[error(
+        "stream {0}: on flink one job writes to all sinks, so all of them begin from one hand-over object: name the same \
+         begin_from at each, or none"
+    )]
+    Beginnings(StreamId),
     /// A limit outside its bounds.
     #[error("stream {0}: {1} must be between {2} and {3}")]
     Limit(StreamId, &'static str, u64, u64),
@@ -389,6 +350,7 @@ impl StreamSpec {
             order_key: None,
             compression: Compression::default(),
             format: Format::default(),
+            engine: Engine::default(),
             inputs: Vec::new(),
             sinks: default_sinks(),
             sql: None,
@@ -402,6 +364,11 @@ impl StreamSpec {
         let asked_for = self.throughput_bytes_per_second.div_ceil(limits::PARTITION_BYTES_PER_SECOND);
         let by_throughput = u32::try_from(asked_for).unwrap_or(u32::MAX).clamp(1, limits::PARTITIONS_MAX);
         self.partitions.unwrap_or(by_throughput)
+    }
+
+    /// The hand-over object that all sinks together begin from, where one job writes to all of them.
+    pub fn begin_from(&self) -> Option<&Path> {
+        self.sinks.first()?.begin_from.as_deref()
     }
 
     /// Checks all that can be checked without other streams or the SQL binder.
@@ -434,6 +401,9 @@ impl StreamSpec {
             }
             if let Some(path) = sink.begin_from.as_ref().filter(|path| !path.is_absolute()) {
                 return Err(SpecError::BeginFrom(self.id.clone(), path.clone()));
+            }
+            if self.engine == Engine::Flink && sink.begin_from != self.sinks[0].begin_from {
+                return Err(SpecError::Beginnings(self.id.clone()));
             }
         }
         Ok(())
@@ -533,6 +503,7 @@ mod tests {
             r#"{"id": "a.b.c", "sinks": [{"name": "k", "kind": "kafka", "brokers": "a:1", "topic": "a/b"}]}"#,
             r#"{"id": "a.b.c", "sinks": [{"name": "k", "kind": "kafka", "brokers": "a:1", "topic": "isolane.legs"}]}"#,
             r#"{"id": "a.b.c", "sinks": [{"name": "files", "kind": "files", "begin_from": "object.json"}]}"#,
+            r#"{"id": "a.b.c", "engine": "flink", "sinks": [{"name": "a", "kind": "files"}, {"name": "b", "kind": "files", "begin_from": "/o"}]}"#,
         ] {
             assert!(spec(text).unwrap().check().is_err(), "{text} was taken");
         }

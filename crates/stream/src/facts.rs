@@ -128,6 +128,20 @@ pub struct LegReport {
     /// Why the leg stands still, if it does.
     #[serde(default)]
     pub failure: Option<String>,
+    /// The job on Flink that the leg is part of; none on the embedded engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<FlinkJob>,
+}
+
+/// How a job on Flink stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlinkJob {
+    /// `fresh`, `submitting`, `running`, `stopping` or `idle`.
+    pub state: String,
+    /// Its id in Flink, of the attempt that is under way or was last.
+    pub attempt: Option<String>,
+    /// The newest checkpoint of which it has said what was taken.
+    pub checkpoint: Option<u64>,
 }
 
 /// Admin's answer to reports.

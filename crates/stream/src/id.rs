@@ -127,6 +127,16 @@ text_conversions!(TopicName);
 #[serde(try_from = "String", into = "String")]
 pub struct Incarnation(pub u64);
 
+impl Incarnation {
+    /// Bits that tell apart what is born in one millisecond; those above hold the time of birth.
+    pub const VERSION_BITS: u32 = 20;
+
+    /// When the life began, in ms since 1970.
+    pub fn born_ms(self) -> i64 {
+        (self.0 >> Self::VERSION_BITS) as i64
+    }
+}
+
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)

@@ -11,7 +11,6 @@ use stream::{Incarnation, StreamId};
 use super::extract::{Body, Parameters};
 use super::{Failure, Shared};
 use crate::metrics;
-use crate::store::streams::born_ms;
 
 /// Whose facts are asked for.
 #[derive(Deserialize)]
@@ -52,7 +51,7 @@ pub async fn take_flows(State(shared): State<Arc<Shared>>, Body(flows): Body<Vec
     metrics::left_out("flow", gone.len());
     let mut live = shared.live();
     for flow in living {
-        let born_here = born_ms(flow.incarnation) >= shared.started_ms;
+        let born_here = flow.incarnation.born_ms() >= shared.started_ms;
         live.take_flow(flow, born_here, now_ms);
     }
     Json(())

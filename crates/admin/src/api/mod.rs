@@ -145,6 +145,8 @@ impl From<StoreError> for Failure {
             | StoreError::TopicTaken { .. }
             | StoreError::TopicFixed(..)
             | StoreError::Partitions(..)
+            | StoreError::Engine { .. }
+            | StoreError::Begun(..)
             | StoreError::Full(_)
             | StoreError::TokenExists(_)
             | StoreError::TokensFull(_)

@@ -8,6 +8,7 @@ use axum::response::Html;
 use maud::{Markup, html};
 use stream::StreamId;
 use stream::config::{Format, Level, SinkKind, StreamConfig};
+use stream::facts::FlinkJob;
 
 use super::{charts, format, frame, overview, tile};
 use crate::api::extract::Named;
@@ -39,6 +40,7 @@ pub(super) async fn page(
         @if let Some(own) = own { (sums(own, &ledger)) }
         (charts())
         @if let Some(own) = own { (gateways(own, status.at_ms)) }
+        @if let Some(job) = own.and_then(|own| own.job.as_ref()) { (flink_job(job)) }
         (ledger_section(&ledger))
         (configuration(&config))
     };
@@ -104,6 +106,20 @@ fn gateway_row(lane: &GatewayLane, now_ms: i64) -> Markup {
 fn refusals(by_reason: &BTreeMap<String, u64>) -> String {
     let one = |(reason, count): (&String, &u64)| format!("{} {reason}", format::count(*count));
     by_reason.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Its job on Flink.
+fn flink_job(job: &FlinkJob) -> Markup {
+    html! {
+        section #job data-live {
+            h2 { "Job on Flink" }
+            p.note {
+                (job.state)
+                @if let Some(attempt) = &job.attempt { " · id " code { (attempt) } }
+                @if let Some(checkpoint) = job.checkpoint { " · checkpoint " (format::count(checkpoint)) }
+            }
+        }
+    }
 }
 
 fn ledger_section(ledger: &Ledger) -> Markup {
@@ -249,6 +265,7 @@ fn configuration(config: &StreamConfig) -> Markup {
                         "HTTP and gRPC at the gateway"
                     }
                     dt { "Format" } dd { @match spec.format { Format::Raw => "raw lines", Format::Json => "JSON objects" } }
+                    dt { "Engine" } dd { (spec.engine) }
                     dt { "Sinks" }
                     dd {
                         @for sink in &spec.sinks {

@@ -182,6 +182,7 @@ mod tests {
             whole,
             taken,
             failure: None,
+            job: None,
         }
     }
 

@@ -265,7 +265,7 @@ impl Writing<'_> {
         match command {
             Command::Create(spec, reply) => answer(reply, streams::create(connection, snapshot, *spec, *now_ms).await),
             Command::Change(spec, if_version, reply) => {
-                answer(reply, streams::change(connection, snapshot, *spec, if_version).await)
+                answer(reply, streams::change(connection, snapshot, book, *spec, if_version).await)
             }
             Command::Delete(id, reply) => {
                 answer(reply, streams::delete(connection, snapshot, book, &id, *now_ms).await)

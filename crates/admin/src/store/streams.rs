@@ -4,25 +4,18 @@
 use std::sync::Mutex;
 
 use sqlx::{Row, SqliteConnection};
-use stream::config::{Snapshot, StreamConfig, StreamSpec};
+use stream::config::{Engine, SinkSpec, Snapshot, StreamConfig, StreamSpec};
 use stream::{Incarnation, StreamId, limits};
 
 use super::open::{parse, print};
 use super::{Book, locked};
 use crate::error::StoreError;
 
-/// Bits of an incarnation that hold the metadata version; those above hold the time of birth.
-const VERSION_BITS: u32 = 20;
-
 /// The incarnation of a stream born at `now_ms` as the `version`-th change: the version tells apart what one database
 /// makes, the time what databases do that took each other's place.
 fn incarnation(now_ms: i64, version: u64) -> Incarnation {
-    Incarnation((now_ms as u64) << VERSION_BITS | version & ((1 << VERSION_BITS) - 1))
-}
-
-/// When a stream was born, in ms since 1970.
-pub fn born_ms(incarnation: Incarnation) -> i64 {
-    (incarnation.0 >> VERSION_BITS) as i64
+    let bits = Incarnation::VERSION_BITS;
+    Incarnation((now_ms as u64) << bits | version & ((1 << bits) - 1))
 }
 
 /// Loads the living streams.
@@ -73,6 +66,7 @@ pub(super) async fn create(
 pub(super) async fn change(
     connection: &mut SqliteConnection,
     snapshot: &mut Snapshot,
+    book: &Mutex<Book>,
     mut spec: StreamSpec,
     if_version: Option<u64>,
 ) -> Result<StreamConfig, StoreError> {
@@ -90,6 +84,12 @@ pub(super) async fn change(
         return Err(StoreError::TopicFixed(config.spec.id.clone(), known.topic()));
     }
     partitions_allowed(&known.spec, &config.spec)?;
+    let has_committed = |sink: &str| {
+        let book = locked(book);
+        let leg = book.look(config.incarnation).and_then(|entry| entry.legs.get(sink));
+        leg.is_some_and(|leg| leg.commit_highest > 0)
+    };
+    engine_allowed(&known.spec, &config.spec, has_committed)?;
     sqlx::query("UPDATE streams SET version = ?, spec = ? WHERE incarnation = ?")
         .bind(config.version as i64)
         .bind(print(&config.spec)?)
@@ -110,6 +110,33 @@ fn partitions_allowed(known: &StreamSpec, new: &StreamSpec) -> Result<(), StoreE
     match new.partitions() < known.partitions() || (moves && is_ordered && new.partitions() > 1) {
         true => Err(StoreError::Partitions(new.id.clone(), known.partitions())),
         false => Ok(()),
+    }
+}
+
+/// What one engine has committed the other must know of, by a hand-over object that was not named before: where a job has begun
+/// once, the same object would begin it there again.
+fn engine_allowed(
+    known: &StreamSpec,
+    new: &StreamSpec,
+    has_committed: impl Fn(&str) -> bool,
+) -> Result<(), StoreError> {
+    let begin_of = |spec: &StreamSpec, name: &str| {
+        spec.sinks.iter().find(|sink| sink.name == name).and_then(|sink| sink.begin_from.clone())
+    };
+    let is_new = |name: &str| {
+        let begin = begin_of(new, name);
+        begin.is_some() && begin != begin_of(known, name)
+    };
+    let kept = |sink: &&SinkSpec| known.sinks.iter().any(|other| other.name == sink.name);
+    let mut committed = new.sinks.iter().filter(kept).map(|sink| &sink.name).filter(|name| has_committed(name));
+    let (stream, from, to) = (new.id.clone(), known.engine, new.engine);
+    match (from == to, to) {
+        (false, _) => match committed.find(|name| !is_new(name)) {
+            Some(sink) => Err(StoreError::Engine { stream, sink: sink.clone(), from, to }),
+            None => Ok(()),
+        },
+        (true, Engine::Flink) if committed.any(|name| is_new(name)) => Err(StoreError::Begun(stream)),
+        (true, _) => Ok(()),
     }
 }
 
@@ -167,6 +194,32 @@ pub(super) fn lives(snapshot: &Snapshot, id: &StreamId, incarnation: Incarnation
 mod tests {
     use super::*;
     use stream::config::Order;
+
+    #[test]
+    fn an_engine_goes_on_only_from_an_object_that_is_new() {
+        let spec = |engine, begin_from: Option<&str>| {
+            let mut spec = StreamSpec { engine, ..StreamSpec::new("a.b.c".parse().unwrap()) };
+            spec.sinks[0].begin_from = begin_from.map(Into::into);
+            spec
+        };
+        let (embedded, flink) = (Engine::Embedded, Engine::Flink);
+        for (from, to, allowed) in [
+            ((embedded, None), (flink, None), false),
+            ((embedded, None), (flink, Some("/1")), true),
+            ((embedded, Some("/1")), (flink, Some("/1")), false),
+            ((flink, Some("/1")), (embedded, Some("/2")), true),
+            ((flink, Some("/1")), (embedded, None), false),
+            ((flink, Some("/1")), (flink, Some("/2")), false),
+            ((flink, Some("/1")), (flink, None), true),
+            ((embedded, None), (embedded, Some("/1")), true),
+        ] {
+            let (known, new) = (spec(from.0, from.1), spec(to.0, to.1));
+            let found = engine_allowed(&known, &new, |_| true);
+            assert_eq!(found.is_ok(), allowed, "{from:?} to {to:?}");
+            assert!(engine_allowed(&known, &new, |_| false).is_ok(), "nothing is committed");
+            assert!(found.err().is_none_or(|error| error.to_string().contains("begin_from")));
+        }
+    }
 
     #[test]
     fn partitions_grow_where_no_order_is_asked_for_and_never_shrink() {

@@ -171,5 +171,6 @@ pub(super) fn report(config: &StreamConfig, commit: u64, offset: u64, taken: &[(
         whole: true,
         taken: taken.iter().map(|(number, end)| (source(*number), all(*end))).collect(),
         failure: None,
+        job: None,
     }
 }

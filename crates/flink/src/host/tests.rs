@@ -69,7 +69,7 @@ fn wanted(order: Option<Wanted>) -> watch::Receiver<Arc<WantedJobs>> {
 
 fn run() -> Option<Wanted> {
     let leg = LegText { sink_table: "CREATE TABLE k (a INT)".into(), insert: "INSERT INTO k SELECT a FROM s".into() };
-    Some(Wanted::Run(Text { source: "s".into(), tables: Vec::new(), legs: vec![leg], settings: Vec::new() }))
+    Some(Text { source: "s".into(), tables: Vec::new(), legs: vec![leg], settings: Vec::new() }.into())
 }
 
 /// Serves until what is remembered is as it should be.
@@ -92,6 +92,7 @@ async fn until(
         state_dir,
         clock: Arc::new(SystemClock),
         every: Duration::from_millis(5),
+        told: Arc::new(|_, _| ()),
     };
     let look = async {
         while !is_so(std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).as_ref()) {
@@ -136,7 +137,7 @@ async fn a_text_that_flink_does_not_take_is_told() {
     })
     .await;
     let folder = tempfile::tempdir().unwrap();
-    let Some(Wanted::Run(text)) = run() else { unreachable!() };
+    let Some(Wanted::Run { text, .. }) = run() else { unreachable!() };
     let settings = Settings {
         gateway: Gateway::new(gateway),
         cluster: Cluster::new(Rest::new("127.0.0.1:9".parse().unwrap())),
@@ -145,10 +146,10 @@ async fn a_text_that_flink_does_not_take_is_told() {
         state_dir: folder.path().to_owned(),
         clock: Arc::new(SystemClock),
         every: Duration::from_millis(5),
+        told: Arc::new(|_, _| ()),
     };
     let key = "a.b.c@000000000000001f".parse().unwrap();
-    let mut keeper =
-        Keeper { settings: Arc::new(settings), key, memory: Memory::default(), prepared: None, answer: None };
+    let mut keeper = Keeper::new(Arc::new(settings), key);
     keeper.prepare(&text).await;
     assert_eq!((keeper.answer, keeper.prepared), (Some(Answer::Refused("no such column".into())), None));
 }

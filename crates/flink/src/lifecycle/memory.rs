@@ -20,6 +20,12 @@ pub struct Memory {
     pub until_ms: i64,
     /// What a person should know.
     pub problem: Option<String>,
+    /// The hand-over object of somebody else that it last began from.
+    #[serde(default)]
+    pub begun_from: Option<String>,
+    /// Checkpoints of the epochs before this one.
+    #[serde(default)]
+    pub checkpoints_before: u64,
 }
 
 /// Where a job stands.
@@ -76,12 +82,46 @@ pub enum End {
 /// What is wanted of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// That it runs this.
-    Run(Text),
+    /// That it runs.
+    Run {
+        /// This.
+        text: Text,
+        /// From this hand-over object of somebody else, unless it has begun from it before; a URL.
+        begin_from: Option<String>,
+    },
     /// That it stands, to go on another time.
     Stopped,
     /// That it stands, and nobody remembers it.
     Removed,
+}
+
+impl From<Text> for Wanted {
+    fn from(text: Text) -> Self {
+        Wanted::Run { text, begin_from: None }
+    }
+}
+
+impl Wanted {
+    /// The object of somebody else to begin from.
+    pub fn begin_from(&self) -> Option<&str> {
+        match self {
+            Wanted::Run { begin_from, .. } => begin_from.as_deref(),
+            Wanted::Stopped | Wanted::Removed => None,
+        }
+    }
+}
+
+impl State {
+    /// Its name, for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Fresh => "fresh",
+            State::Submitting { .. } => "submitting",
+            State::Running { .. } => "running",
+            State::Stopping { .. } => "stopping",
+            State::Idle { .. } => "idle",
+        }
+    }
 }
 
 impl Memory {

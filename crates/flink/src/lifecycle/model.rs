@@ -90,7 +90,7 @@ impl World {
             log: Vec::new(),
             faults: true,
             has_ha,
-            wanted: Wanted::Run(text(0)),
+            wanted: text(0).into(),
             durable: Memory::default(),
             memory: Memory::default(),
             prepared: None,
@@ -259,13 +259,13 @@ impl World {
         self.say("the faults cease");
         self.faults = false;
         self.repair();
-        if let Wanted::Run(wanted) = &self.wanted
+        if let Wanted::Run { text: wanted, .. } = &self.wanted
             && is_refused(wanted)
         {
-            self.wanted = Wanted::Run(text(1));
+            self.wanted = text(1).into();
         }
         let is_settled = |world: &World| match (&world.wanted, &world.memory.state) {
-            (Wanted::Run(text), State::Running { attempt }) => attempt.text == *text && world.runs(attempt.job),
+            (Wanted::Run { text, .. }, State::Running { attempt }) => attempt.text == *text && world.runs(attempt.job),
             (Wanted::Stopped, State::Fresh | State::Idle { end: End::Gone | End::Clean | End::Open, .. }) => {
                 world.jobs.values().all(|job| !job.status.is_alive()) && world.nothing_is_under_way()
             }

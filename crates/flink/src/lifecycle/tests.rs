@@ -45,7 +45,7 @@ fn idle(end: End) -> Memory {
 }
 
 fn run(insert: &str) -> Wanted {
-    Wanted::Run(text(insert))
+    text(insert).into()
 }
 
 #[test]
@@ -126,6 +126,28 @@ fn a_submission_without_an_answer_is_closed_before_anything_else() {
 }
 
 #[test]
+fn somebody_elses_object_is_begun_from_once() {
+    let wanted = |object: &str| Wanted::Run { text: text("a"), begin_from: Some(object.into()) };
+    let ready = |left| Seen { retained: left, prepared: prepared("a"), ..seen(Some(vec![])) };
+    let (memory, action) = next(&Memory::default(), &wanted("o"), &ready(Some(None)), 0);
+    let begun = |memory: &Memory| memory.attempt().map(|attempt| (attempt.begin.clone(), attempt.epoch));
+    assert_eq!((begun(&memory), action), (Some((Begin::HandOver("o".into()), 0)), Action::Submit));
+    assert_eq!(memory.begun_from.as_deref(), Some("o"));
+    // What has begun from it goes on from its own state; another object counts after a clean stop only.
+    let stopped = |end| Memory { begun_from: Some("o".into()), ..idle(end) };
+    let again = |end, object| next(&stopped(end), &wanted(object), &ready(retained(8)), 1_000_000);
+    assert_eq!(begun(&again(End::Clean, "o").0), Some((Begin::State(checkpoint(8)), 0)));
+    let (memory, action) = again(End::Clean, "p");
+    assert_eq!((begun(&memory), action), (Some((Begin::HandOver("p".into()), 1)), Action::Submit));
+    assert_eq!((memory.begun_from.as_deref(), memory.checkpoints_before), (Some("p"), 7));
+    for end in [End::Gone, End::Open] {
+        let (memory, action) = again(end, "p");
+        assert_eq!((begun(&memory), action), (begun(&stopped(end)), Action::Wait), "{end:?}");
+        assert!(memory.problem.unwrap().contains("was not stopped with a savepoint"));
+    }
+}
+
+#[test]
 fn a_changed_text_begins_from_the_hand_over_of_a_clean_stop() {
     let object = || Some(Some(Retained { checkpoint: checkpoint(8), hand_over: Some("o".into()) }));
     let ready = |insert| Seen { retained: object(), prepared: prepared(insert), ..seen(Some(vec![])) };
@@ -144,7 +166,7 @@ fn a_changed_text_begins_from_the_hand_over_of_a_clean_stop() {
     // Other sinks, and no clean stop: the old text first.
     let mut other = text("b");
     other.legs[0].sink_table = "u".into();
-    let (_, action) = next(&idle(End::Gone), &Wanted::Run(other), &ready("b"), 1_000_000);
+    let (_, action) = next(&idle(End::Gone), &other.into(), &ready("b"), 1_000_000);
     assert_eq!(action, Action::Prepare(text("a")));
 }
 

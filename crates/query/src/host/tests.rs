@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use journal::{Appended, Bounds, Capabilities, Chunk, Entry, KeptPosition, Reader};
 use sink::files::verify::verify;
 use stream::config::Compression;
-use stream::config::StreamSpec;
+use stream::config::{Engine, StreamSpec};
 use stream::disk::{Disk as _, SimDisk};
 use stream::facts::{Place, Position};
 use stream::provenance::SourceId;
@@ -177,7 +177,9 @@ async fn legs_follow_the_configuration() {
         .until("the first stream's position", |r| r.journal.kept(&a.topic_key()).is_some_and(|k| k.offset == 5))
         .await;
 
-    running.config.send_replace(snapshot(3, std::slice::from_ref(&b)));
+    let mut elsewhere = a.clone();
+    elsewhere.spec.engine = Engine::Flink;
+    running.config.send_replace(snapshot(3, &[elsewhere, b.clone()]));
     running
         .until("the journal knows the reader is gone", |r| r.journal.kept(&a.topic_key()).is_some_and(|k| k.gone))
         .await;

@@ -50,6 +50,7 @@ impl Mailbox {
             whole: false,
             taken: Default::default(),
             failure: None,
+            job: None,
         };
         let state = Mutex::new(State { unsent: None, last });
         Arc::new(Self { state, news: Notify::new(), whole_wanted: Notify::new(), kept: watch::channel(Vec::new()).0 })

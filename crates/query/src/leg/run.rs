@@ -383,6 +383,7 @@ impl Leg {
             fates: self.fates,
             delivered_bytes: self.delivered_bytes,
             failure: self.alarm.clone(),
+            job: None,
             whole: false,
             taken: BTreeMap::new(),
             ..self.mailbox.last()

@@ -1,23 +1,21 @@
 //! The same job for Apache Flink: the user's text, with the connector's tables put under it. The name that the text reads is a
-//! view of the records that could be decoded, so that its SELECTs stay as they are, but for one more column: where the row
-//! comes from (`il`), which the sinks sum up. What could not be decoded goes into a sink of its own.
+//! view of the records that could be decoded, so that its SELECTs stay as they are, but for two more columns: where the row
+//! comes from (`il`), which the sinks sum up, and its time. What could not be decoded goes into a sink of its own.
+
+mod sink;
 
 use serde::{Deserialize, Serialize};
+pub use sink::ranges_topic;
+use stream::config::SinkSpec;
 
 use super::error::{At, Problem, SqlError};
-use super::plan::OutputColumn;
 use super::syntax::{ColumnKind, Insert, Item, Node, Syntax, Table};
-use super::{LegPlan, check, statement};
+use super::{check, statement};
 
 /// The table under the view; no table of a job text has this name, as it would have to stand in backticks.
 const SOURCE: &str = "isolane source";
 /// Where records are set apart; no sink has this name, nor its folder.
 const SET_APART: &str = "set-apart";
-/// What a sink's rows are written as. Only formats that end their files with each checkpoint: others would keep what they have
-/// begun in Flink's state, which a changed text does not take over.
-const FORMAT: &str =
-    "'format' = 'isolane-parquet', 'isolane-parquet.il' = '$il', 'isolane-parquet.compression' = 'ZSTD'";
-
 /// Where a job reads and writes on Flink.
 #[derive(Clone, Copy, Debug)]
 pub struct FlinkPlace<'a> {
@@ -25,7 +23,7 @@ pub struct FlinkPlace<'a> {
     pub clusters: &'a str,
     /// The topic's name there.
     pub topic: &'a str,
-    /// The folder of the sinks' folders, as a URL.
+    /// The folder of what is set apart, and of sinks that name none of their own, as a URL.
     pub out: &'a str,
 }
 
@@ -49,12 +47,13 @@ pub struct FlinkLeg {
     pub insert: String,
 }
 
-/// Writes a job text for Flink; its sinks are Parquet files.
+/// Writes a job text for Flink.
 ///
 /// # Errors
 /// What the embedded engine refuses as well; and what would fail a whole job there where it sets one record apart here.
-pub fn for_flink(sql: &str, sinks: &[&str], place: FlinkPlace) -> Result<FlinkText, SqlError> {
-    let job = check(sql, sinks)?;
+pub fn for_flink(sql: &str, sinks: &[SinkSpec], place: FlinkPlace) -> Result<FlinkText, SqlError> {
+    let names: Vec<&str> = sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let job = check(sql, &names)?;
     let script = statement::script(sql).map_err(|problem| SqlError { problems: vec![problem] })?;
     let in_tables = script.tables.iter().flat_map(failing_in);
     let problems: Vec<Problem> = script.inserts.iter().flat_map(failing).chain(in_tables).collect();
@@ -62,8 +61,11 @@ pub fn for_flink(sql: &str, sinks: &[&str], place: FlinkPlace) -> Result<FlinkTe
     let (Some(table), []) = (table, &problems[..]) else { return Err(SqlError { problems }) };
     let (text, columns) = (Slices(sql), Columns::of(table));
     let mut legs = Vec::with_capacity(job.legs.len() + 1);
-    for (insert, leg) in script.inserts.iter().zip(&job.legs) {
-        legs.push(FlinkLeg { sink_table: sink_table(leg, place)?, insert: columns.insert(&text, insert) });
+    for (insert, plan) in script.inserts.iter().zip(&job.legs) {
+        let select = |more: &str| columns.select(&text, insert, more);
+        for sink in sinks.iter().filter(|sink| sink.name == plan.sink) {
+            legs.push(sink::leg(plan, sink, place, &columns.il, select)?);
+        }
     }
     legs.push(columns.set_apart(place));
     let tables = vec![columns.table(&text, table, place), columns.view(table)];
@@ -105,6 +107,8 @@ struct Columns {
     fate: String,
     cause: String,
     value: String,
+    /// A row's time: its watermark column, else the sender's, else the journal's; as the embedded engine has it.
+    time: String,
     /// Declarations of those that the user has not declared.
     added: String,
     /// All that the user declared.
@@ -129,8 +133,12 @@ impl Columns {
         };
         let (il, fate) = (name("il", "STRING"), name("fate", "STRING"));
         let (cause, value) = (name("cause", "STRING"), name("value", "BYTES"));
+        let times = [name("event_time", "TIMESTAMP_LTZ(3)"), name("append_time", "TIMESTAMP_LTZ(3)")];
+        let watermark = table.watermark.as_ref().map(|watermark| quoted(&watermark.column));
+        let times = watermark.into_iter().map(|column| format!("CAST({column} AS TIMESTAMP_LTZ(3))")).chain(times);
+        let time = format!("COALESCE({})", times.collect::<Vec<_>>().join(", "));
         let declared = table.columns.iter().map(|column| quoted(&column.name)).collect();
-        Self { il, fate, cause, value, added, declared }
+        Self { il, fate, cause, value, time, added, declared }
     }
 
     fn table(&self, text: &Slices, table: &Table, place: FlinkPlace) -> String {
@@ -150,17 +158,19 @@ impl Columns {
         let il = (!self.declared.contains(&self.il)).then(|| self.il.clone());
         let columns = self.declared.iter().cloned().chain(il).collect::<Vec<_>>().join(", ");
         format!(
-            "CREATE VIEW {} AS SELECT {columns} FROM {} WHERE {} IS NULL",
+            "CREATE VIEW {} AS SELECT {columns}, {} AS {} FROM {} WHERE {} IS NULL",
             quoted(&table.name),
+            self.time,
+            sink::TIME,
             quoted(SOURCE),
             self.fate
         )
     }
 
-    /// The user's INSERT, with one more column; `*` is what was declared.
-    fn insert(&self, text: &Slices, insert: &Insert) -> String {
+    /// The user's SELECT, with `more` columns; `*` is what was declared.
+    fn select(&self, text: &Slices, insert: &Insert, more: &str) -> String {
         let mut items = String::new();
-        let mut from = insert.at;
+        let mut from = insert.select_at;
         for item in &insert.items {
             if let Item::All(at) = item {
                 items += text.between(from, *at);
@@ -170,7 +180,7 @@ impl Columns {
         }
         items += text.between(from, insert.from_at).trim_end();
         // A line of its own: a comment may stand at the end of the one before.
-        format!("INSERT INTO {items}\n, {} {}", self.il, text.between(insert.from_at, insert.end_at).trim_end())
+        format!("{items}\n, {more} {}", text.between(insert.from_at, insert.end_at).trim_end())
     }
 
     fn set_apart(&self, place: FlinkPlace) -> FlinkLeg {
@@ -178,32 +188,16 @@ impl Columns {
         let columns = "`il` STRING, `fate` STRING, `cause` STRING, `value` BYTES";
         let Self { il, fate, cause, value, .. } = self;
         FlinkLeg {
-            sink_table: files(SET_APART, columns, place),
+            sink_table: sink::flat_files(
+                SET_APART,
+                columns,
+                &format!("{}/{SET_APART}", place.out.trim_end_matches('/')),
+            ),
             insert: format!(
                 "INSERT INTO {sink} SELECT {il}, {fate}, {cause}, {value}, {il} FROM {source} WHERE {fate} IS NOT NULL"
             ),
         }
     }
-}
-
-fn sink_table(leg: &LegPlan, place: FlinkPlace) -> Result<String, SqlError> {
-    if let Some(column) = leg.outputs.iter().find(|output| output.required) {
-        let message =
-            format!("`{}` of `{}` is NOT NULL: on Flink a NULL there fails the whole job", column.name, leg.sink);
-        let problem = Problem::whole(message, "remove NOT NULL; leave such rows out with WHERE");
-        return Err(SqlError { problems: vec![problem] });
-    }
-    let column = |output: &OutputColumn| format!("{} {}", quoted(&output.name), output.expr.ty);
-    Ok(files(&leg.sink, &leg.outputs.iter().map(column).collect::<Vec<_>>().join(", "), place))
-}
-
-/// A table of Parquet files.
-fn files(name: &str, columns: &str, place: FlinkPlace) -> String {
-    let path = literal(&format!("{}/{name}", place.out.trim_end_matches('/')));
-    let table = quoted(name);
-    format!(
-        "CREATE TABLE {table} ({columns}, `$il` STRING) WITH ('connector' = 'filesystem', 'path' = {path}, {FORMAT})"
-    )
 }
 
 /// A string of Flink SQL.
@@ -239,7 +233,7 @@ mod tests {
 
     fn written(sql: &str) -> Result<FlinkText, SqlError> {
         let place = FlinkPlace { clusters: "normal=k:1", topic: "t", out: "file:///o/" };
-        for_flink(sql, &["good", "all"], place)
+        for_flink(sql, &["good", "all"].map(SinkSpec::files), place)
     }
 
     #[test]
@@ -253,25 +247,27 @@ mod tests {
             text.tables[0],
             "CREATE TABLE `isolane source` (\n  id INT, `né` STRING, -- ü\n  at_ TIMESTAMP(3), WATERMARK FOR at_ AS at_ - INTERVAL '5' SECOND\n, \
              `$il` STRING METADATA FROM 'il' VIRTUAL\n, `$fate` STRING METADATA FROM 'fate' VIRTUAL\n, \
-             `$cause` STRING METADATA FROM 'cause' VIRTUAL\n, `$value` BYTES METADATA FROM 'value' VIRTUAL\n) \
+             `$cause` STRING METADATA FROM 'cause' VIRTUAL\n, `$value` BYTES METADATA FROM 'value' VIRTUAL\n, \
+             `$event_time` TIMESTAMP_LTZ(3) METADATA FROM 'event_time' VIRTUAL\n, \
+             `$append_time` TIMESTAMP_LTZ(3) METADATA FROM 'append_time' VIRTUAL\n) \
              WITH ('connector' = 'isolane', 'clusters' = 'normal=k:1', 'topic' = 't', 'format' = 'json', 'json.timestamp-format.standard' = 'ISO-8601')"
         );
         assert_eq!(
             text.tables[1],
-            "CREATE VIEW `clicks` AS SELECT `id`, `né`, `at_`, `$il` FROM `isolane source` WHERE `$fate` IS NULL"
+            "CREATE VIEW `clicks` AS SELECT `id`, `né`, `at_`, `$il`, COALESCE(CAST(`at_` AS TIMESTAMP_LTZ(3)), `$event_time`, \
+             `$append_time`) AS `$time` FROM `isolane source` WHERE `$fate` IS NULL"
         );
-        assert_eq!(
-            text.legs[0].insert,
-            "INSERT INTO good SELECT id, UPPER(c.`né`) AS n\n, `$il` FROM clicks AS c WHERE c.id > 3"
-        );
-        assert_eq!(
-            text.legs[1].insert,
-            "INSERT INTO `all`\nSELECT `id`, `né`, `at_`, id + 1 AS more\n, `$il` FROM clicks"
-        );
+        let hours = "DATE_FORMAT(`$time`, 'yyyy-MM-dd'), DATE_FORMAT(`$time`, 'HH')";
+        let insert = |leg: usize, select: &str, from: &str| {
+            assert_eq!(text.legs[leg].insert, format!("INSERT INTO {select}\n, `$il`, {hours} FROM {from}"));
+        };
+        insert(0, "`good` SELECT id, UPPER(c.`né`) AS n", "clicks AS c WHERE c.id > 3");
+        insert(1, "`all` SELECT `id`, `né`, `at_`, id + 1 AS more", "clicks");
         assert_eq!(
             text.legs[0].sink_table,
-            "CREATE TABLE `good` (`id` INT, `n` STRING, `$il` STRING) WITH ('connector' = 'filesystem', 'path' = \
-             'file:///o/good', 'format' = 'isolane-parquet', 'isolane-parquet.il' = '$il', 'isolane-parquet.compression' = 'ZSTD')"
+            "CREATE TABLE `good` (`id` INT, `n` STRING, `$il` STRING, `dt` STRING, `hour` STRING) PARTITIONED BY (`dt`, `hour`) \
+             WITH ('connector' = 'filesystem', 'path' = 'file:///o/good', 'format' = 'isolane-parquet', \
+             'isolane-parquet.il' = '$il', 'isolane-parquet.compression' = 'ZSTD')"
         );
         assert!(text.legs[2].insert.ends_with("FROM `isolane source` WHERE `$fate` IS NOT NULL"));
         assert!(text.legs[2].sink_table.contains("'file:///o/set-apart'"));
@@ -284,7 +280,7 @@ mod tests {
         let read = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
         let clusters = "normal=127.0.0.1:49092;failover=127.0.0.1:49192";
         let place = FlinkPlace { clusters, topic: "a.b.c.000000000000001f", out: "file://@WORK@" };
-        let text = for_flink(&read("engine.sql"), &["good"], place).unwrap();
+        let text = for_flink(&read("engine.sql"), &[SinkSpec::files("good")], place).unwrap();
         let known: FlinkText = serde_json::from_str(&read("engine.json")).unwrap();
         assert_eq!(text, known, "{}", serde_json::to_string_pretty(&text).unwrap());
     }
@@ -295,8 +291,8 @@ mod tests {
             INSERT INTO good SELECT * FROM r";
         let text = written(sql).unwrap_or_else(|error| panic!("{error}"));
         assert!(!text.tables[0].contains("`$il`") && text.tables[0].contains("`$fate`"), "{}", text.tables[0]);
-        assert!(text.tables[1].contains("SELECT `line`, `origin` FROM"), "{}", text.tables[1]);
-        assert_eq!(text.legs[0].insert, "INSERT INTO good SELECT `line`, `origin`\n, `origin` FROM r");
+        assert!(text.tables[1].contains("SELECT `line`, `origin`, COALESCE(`$event_time`"), "{}", text.tables[1]);
+        assert!(text.legs[0].insert.starts_with("INSERT INTO `good` SELECT `line`, `origin`\n, `origin`, DATE_FORMAT"));
     }
 
     #[test]

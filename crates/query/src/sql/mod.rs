@@ -37,7 +37,7 @@ use arrow_schema::SchemaRef;
 
 pub use error::{Problem, SqlError};
 use expr::Expr;
-pub use flink::{FlinkLeg, FlinkPlace, FlinkText, for_flink};
+pub use flink::{FlinkLeg, FlinkPlace, FlinkText, for_flink, ranges_topic};
 
 /// A checked job: one source table, and a leg per INSERT.
 #[derive(Clone, Debug)]

@@ -122,6 +122,7 @@ fn insert(cursor: &mut Cursor) -> Result<Insert, Problem> {
         let advice = "select all columns of the sink, CAST(NULL AS type) for those without a value";
         return Err(cursor.at().problem("a column list is not supported", advice));
     }
+    let select_at = cursor.at();
     cursor.expect_word("SELECT")?;
     if cursor.is_word("DISTINCT") {
         return Err(cursor.at().problem(
@@ -152,7 +153,7 @@ fn insert(cursor: &mut Cursor) -> Result<Insert, Problem> {
     };
     let condition = if cursor.take_word("WHERE") { Some(parse::expression(cursor)?) } else { None };
     let end_at = cursor.at();
-    Ok(Insert { at, sink, items, from_at, end_at, source_at, source, alias, condition })
+    Ok(Insert { at, sink, select_at, items, from_at, end_at, source_at, source, alias, condition })
 }
 
 fn item(cursor: &mut Cursor) -> Result<Item, Problem> {

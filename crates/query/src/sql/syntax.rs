@@ -74,6 +74,8 @@ pub struct Insert {
     pub at: At,
     /// The sink.
     pub sink: String,
+    /// Where SELECT stands.
+    pub select_at: At,
     /// What is selected.
     pub items: Vec<Item>,
     /// Where FROM stands.

@@ -26,6 +26,7 @@ pub mod publish;
 mod recover;
 pub mod verify;
 pub mod hand_over;
+pub mod footers;
 #[cfg(test)]
 mod tests;
 

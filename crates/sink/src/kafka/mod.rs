@@ -22,6 +22,7 @@ pub mod apart;
 pub mod state;
 pub mod transactions;
 pub mod hand_over;
+pub mod delivered;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -166,31 +167,41 @@ impl KafkaSink {
         SinkError::Kafka { topic: self.target.topic.clone(), cause: error.to_string() }
     }
 
-    /// The sink's topics as they should be: its own is left alone if it is there.
+    /// The sink's topics as they should be.
     async fn prepare(cluster: &Cluster, target: &KafkaTarget, quarantine: String) -> Result<(), KafkaError> {
-        let replication = REPLICATION.min(cluster.brokers().await? as i16);
-        let bytes = limits::MESSAGE_BYTES_MAX.to_string();
-        let of_all = [("max.message.bytes", bytes.as_str())];
-        let wanted = |topic: &str, partitions, settings: &[(&'static str, &str)]| {
-            let settings = settings.iter().chain(&of_all);
-            let settings = settings.map(|(name, value)| (*name, (*value).to_owned())).collect();
-            Wanted { topic: topic.to_owned(), partitions, replication, settings }
-        };
+        let replication = replication(cluster).await?;
         let mut topics = vec![
-            wanted(STATE_TOPIC, STATE_PARTITIONS, &STATE_SETTINGS),
+            wanted(STATE_TOPIC, STATE_PARTITIONS, replication, &STATE_SETTINGS),
             // Kept until a person has decided.
-            wanted(&quarantine, 1, &[("retention.ms", "-1")]),
+            wanted(&quarantine, 1, replication, &[("retention.ms", "-1")]),
         ];
-        match cluster.topic(&target.topic).await {
-            Err(error) if error.is_unknown_topic() => {
-                // Event times would let retention eat old events as soon as they are there.
-                let settings = [("message.timestamp.type", "LogAppendTime")];
-                topics.push(wanted(&target.topic, target.partitions as i32, &settings));
-            }
-            known => drop(known?),
-        }
+        topics.extend(topic_of(cluster, target).await?);
         ensure(cluster, &topics).await
     }
+}
+
+/// A sink's own topic as it is made; none if it is there: then it is left alone.
+async fn topic_of(cluster: &Cluster, target: &KafkaTarget) -> Result<Option<Wanted>, KafkaError> {
+    match cluster.topic(&target.topic).await {
+        Err(error) if error.is_unknown_topic() => {
+            // Event times would let retention eat old events as soon as they are there.
+            let settings = [("message.timestamp.type", "LogAppendTime")];
+            let replication = replication(cluster).await?;
+            Ok(Some(wanted(&target.topic, target.partitions as i32, replication, &settings)))
+        }
+        known => known.map(|_| None),
+    }
+}
+
+async fn replication(cluster: &Cluster) -> Result<i16, KafkaError> {
+    Ok(REPLICATION.min(cluster.brokers().await? as i16))
+}
+
+fn wanted(topic: &str, partitions: i32, replication: i16, settings: &[(&'static str, &str)]) -> Wanted {
+    let bytes = limits::MESSAGE_BYTES_MAX.to_string();
+    let of_all = [("max.message.bytes", bytes.as_str())];
+    let settings = settings.iter().chain(&of_all).map(|(name, value)| (*name, (*value).to_owned())).collect();
+    Wanted { topic: topic.to_owned(), partitions, replication, settings }
 }
 
 impl Live {

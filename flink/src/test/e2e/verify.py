@@ -7,7 +7,7 @@ work, offered = sys.argv[1], json.loads(open(sys.argv[2]).read())
 
 def lines(folder):
     """All rows of a folder of JSON, or of Parquet."""
-    files = [f for f in glob.glob(os.path.join(work, folder, "*")) if os.path.basename(f)[0] not in "._"]
+    files = [f for f in glob.glob(os.path.join(work, folder, "**"), recursive=True) if os.path.isfile(f) and os.path.basename(f)[0] not in "._"]
     if all(open(f, "rb").read(4) == b"PAR1" for f in files):
         return [row for f in files for row in pyarrow.parquet.read_table(f).to_pylist()], len(files)
     return [json.loads(line) for f in files for line in open(f)], len(files)
@@ -27,7 +27,7 @@ def joined(pairs):
 def parquet(folder):
     """All rows, the number of files, the ranges of all footers, and the files whose footer differs from their rows."""
     rows, footers, lying = [], {}, []
-    files = [f for f in glob.glob(os.path.join(work, folder, "*")) if os.path.basename(f)[0] not in "._"]
+    files = [f for f in glob.glob(os.path.join(work, folder, "**"), recursive=True) if os.path.isfile(f) and os.path.basename(f)[0] not in "._"]
     for file in files:
         read = pyarrow.parquet.ParquetFile(file)
         footer = {key.decode(): value.decode() for key, value in read.metadata.metadata.items()}

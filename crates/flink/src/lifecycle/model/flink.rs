@@ -54,7 +54,7 @@ impl World {
             9 => {
                 let version = self.dice.random_range(0..11);
                 self.say(format!("wanted: version {version}"));
-                self.wanted = Wanted::Run(text(version));
+                self.wanted = text(version).into();
             }
             10 => self.wanted = Wanted::Stopped,
             11 => drop(self.sessions.pop_first()),

@@ -1,0 +1,94 @@
+//! Where a stream's job delivers: the sinks of its specification.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Compression;
+
+/// Where a leg delivers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkSpec {
+    /// The table name that the job inserts into.
+    pub name: String,
+    /// When it was last ordered to take its quarantine again, in ms since 1970; 0: never. `isolane quarantine replay`
+    /// sets it.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub replay_ms: u64,
+    /// The hand-over object, a file where the leg runs, from which the leg begins if it has never committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin_from: Option<PathBuf>,
+    /// The destination.
+    #[serde(flatten)]
+    pub kind: SinkKind,
+}
+
+impl SinkSpec {
+    /// One of files, with every default.
+    pub fn files(name: &str) -> Self {
+        Self { name: name.to_owned(), replay_ms: 0, begin_from: None, kind: SinkKind::Files { path: None } }
+    }
+}
+
+/// The destinations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum SinkKind {
+    /// Parquet files, partitioned by event time (dt, hour).
+    Files {
+        /// The folder. Default: `out/<stream>/<sink>` under the data directory.
+        #[serde(default)]
+        path: Option<PathBuf>,
+    },
+    /// A Kafka topic, written in transactions; needs a build with `--features kafka`.
+    Kafka(KafkaTarget),
+}
+
+/// A Kafka topic that a leg writes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaTarget {
+    /// Some brokers of its cluster: `host:port[,host:port]...`.
+    pub brokers: String,
+    /// The topic; made if it is not there.
+    pub topic: String,
+    /// Partitions if it is made.
+    #[serde(default = "one")]
+    pub partitions: u32,
+    /// The column whose text is the record's key; it is not part of the value then. Default: no key.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// Columns whose texts are headers of their names; they are not part of the value then. A NULL is no header.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<String>,
+    /// How a row becomes a value.
+    #[serde(default)]
+    pub format: KafkaFormat,
+    /// How batches of rows are packed.
+    #[serde(default, skip_serializing_if = "Compression::is_none")]
+    pub compression: Compression,
+}
+
+/// How a row becomes a Kafka record's value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KafkaFormat {
+    /// A JSON object with the columns.
+    #[default]
+    Json,
+    /// The bytes of the one column.
+    Raw,
+}
+
+/// Whether Kafka takes a topic of this name, and no role of ours keeps anything there.
+pub(super) fn is_topic(topic: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=200).contains(&topic.len())
+        && topic.bytes().all(plain)
+        && !topic.starts_with("isolane.")
+        && topic != ".."
+        && topic != "."
+}
+
+fn one() -> u32 {
+    1
+}

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# A stream with engine = "flink", the whole way: made by `isolane stream create` on a deployment whose journal is a real Kafka, its
+# records sent over HTTP, run by a real Flink into Parquet files and a Kafka topic, while the TaskManager and the engine role are
+# killed with -9. What is read from files and topic, and what ledger and status say, must be what was offered. Two to three minutes.
+#   stream.sh WORK FLINK KAFKA EXTRA   as in run.sh
+#   ISOLANE                            the program, built with the feature kafka
+#   PYTHON                             a Python with pyarrow
+set -euo pipefail
+HERE=$(cd "$(dirname "$0")" && pwd)
+. "$HERE/lib.sh"
+ROUNDS=${ROUNDS:-20} EACH=${EACH:-5000} ID=shop.web.clicks
+export ISOLANE_ADMIN=http://127.0.0.1:48700 ISOLANE_GATEWAY=http://127.0.0.1:48701
+JOURNAL="kafka=127.0.0.1:49092;failover=127.0.0.1:49192"
+trap 'end engine isolane; finish' EXIT
+engine() { bg engine "$ISOLANE" engine --config "$WORK/engine.toml"; }
+ledger() { "$ISOLANE" ledger "$ID" --json >"$WORK/ledger.json" || true; }
+status() { "$ISOLANE" status "$ID" --json | jq -r ".streams[0]$1"; }
+is_running() { [ "$(status .job.state)" = running ] && [ "$(status .job.checkpoint)" -gt "${1:-0}" ]; }
+committed() { timeout 30 kcat -b 127.0.0.1:49092 -C -t clean -o beginning -e -q -X isolation.level=read_committed -J >"$WORK/topic.ndjson"; }
+agrees() { ledger; committed; "$PYTHON" "$HERE/stream.py" "$WORK" "$(status .job.state)" "$(status .fates.delivered)"; }
+
+up; gw; until_ok "the gateway" 120 curl -sf http://127.0.0.1:48083/v2/info
+bg isolane "$ISOLANE" up --data-dir "$WORK/data" --no-first-stream --journal "$JOURNAL" --ui-port 48700 --http-port 48701 --grpc-port 48702
+until_ok "isolane" 120 curl -sf http://127.0.0.1:48701/health
+cat >"$WORK/engine.toml" <<T
+ops_listen = "127.0.0.1:48716"
+state_dir = "$WORK/engine"
+checkpoint_dir = "$WORK/flink"
+out_dir = "$WORK/out"
+sql_gateway = "127.0.0.1:48083"
+job_manager = "127.0.0.1:48081"
+journal = "$JOURNAL"
+admin = "$ISOLANE_ADMIN"
+T
+cat >"$WORK/stream.json" <<J
+{"id": "$ID", "engine": "flink", "format": "json", "partitions": 2, "limits": {"checkpoint_ms": 1000},
+ "sinks": [{"name": "files", "kind": "files"},
+  {"name": "topic", "kind": "kafka", "brokers": "127.0.0.1:49092", "topic": "clean", "key": "name", "headers": ["even"]}],
+ "sql": "CREATE TABLE clicks (id INT, name STRING) WITH ('format' = 'json'); EXECUTE STATEMENT SET BEGIN INSERT INTO files SELECT id, UPPER(name) AS name FROM clicks WHERE MOD(id, 10) <> 0; INSERT INTO topic SELECT id, name, CASE WHEN MOD(id, 2) = 0 THEN 'yes' END AS even FROM clicks; END"}
+J
+jq '.sql |= sub("UPPER\\(name\\)"; "CAST(name AS INT)")' "$WORK/stream.json" >"$WORK/refused.json"
+if "$ISOLANE" stream create --file "$WORK/refused.json" 2>"$WORK/refused.txt"; then say "a cast that fails the job was taken"; exit 1; fi
+grep -q "line 1, column .*TRY_CAST" "$WORK/refused.txt"; say "refused: $(cat "$WORK/refused.txt")"
+"$ISOLANE" stream create --file "$WORK/stream.json"; engine
+until_ok "the job" 160 is_running; say "the job runs: $("$ISOLANE" status "$ID" | tail -1)"
+for round in $(seq "$ROUNDS"); do
+  seq $(((round - 1) * EACH)) $((round * EACH - 1)) | awk '{ if ($1 % 1000 == 7) print "{\"id\": " $1 ", oh"; else print "{\"id\": " $1 ", \"name\": \"n" $1 "\"}" }' >"$WORK/lines"
+  cat "$WORK/lines" >>"$WORK/offered"; "$ISOLANE" send "$ID" "$WORK/lines" >/dev/null
+  case $round in
+    5) say "kill -9 of the TaskManager"; kill -9 "$(cat "$PIDS/tm")"; rm "$PIDS/tm"; tm ;;
+    10) say "kill -9 of the engine role"; kill -9 "$(cat "$PIDS/engine")"; rm "$PIDS/engine"; engine ;;
+  esac
+done
+say "sent $(wc -l <"$WORK/offered") records"
+until_ok "everything accounted for" 240 agrees; agrees
+"$ISOLANE" status "$ID"; "$ISOLANE" ledger "$ID" --verify --data-dir "$WORK" || { say "the files differ"; exit 1; }
+if "$ISOLANE" stream set "$ID" engine=embedded 2>"$WORK/refused.txt"; then say "the other engine would have begun from nothing"; exit 1; fi
+grep -q hand-over "$WORK/refused.txt"; say "refused: $(cat "$WORK/refused.txt")"
+"$ISOLANE" stream delete "$ID"; stopped() { [ "$(rest /jobs/overview | jq '[.jobs[] | select(.state == "FINISHED")] | length')" = 1 ] && [ -z "$(ls "$WORK/engine/jobs")" ]; }
+until_ok "the job's end" 120 stopped; say "deleted: the job has stopped with a savepoint and is forgotten"
+say "done"
