@@ -43,8 +43,11 @@ pub struct Settings {
     /// How often a job is looked at.
     pub every: Duration,
     /// Who is told how each job stands, after each look.
-    pub told: Arc<dyn Fn(&JobKey, Standing) + Send + Sync>,
+    pub told: Arc<Told>,
 }
+
+/// Hears how a job stands.
+pub type Told = dyn Fn(&JobKey, Standing) + Send + Sync;
 
 /// How a job stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
