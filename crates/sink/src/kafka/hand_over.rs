@@ -15,7 +15,9 @@ pub fn identity(name: &str) -> Option<Identity> {
     let (rest, leg) = name.rsplit_once('.')?;
     let (stream, incarnation) = rest.rsplit_once('.')?;
     let incarnation = Incarnation::try_from(incarnation.to_owned()).ok()?;
-    Some(Identity { stream: stream.parse().ok()?, incarnation, leg: leg.to_owned() })
+    let leg = Identity { stream: stream.parse().ok()?, incarnation, leg: leg.to_owned() };
+    // An incarnation that is written shorter is another transactional id.
+    (name_of(&leg) == name).then_some(leg)
 }
 
 /// Hands over the leg whose sink is in the cluster at `brokers`; answers with where it stands. Again it answers the same. None if
