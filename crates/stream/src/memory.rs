@@ -8,18 +8,13 @@ const KEPT_BYTES: i32 = 1 << 20;
 
 /// Keeps the process near what it holds. Left alone, glibc learns from the first large buffer that is freed to keep such
 /// buffers in its heaps, of which it makes eight for each core; there they leave holes, and a budget of 64 MiB becomes
-/// 90. Its fast bins are off: each buffer of 64 KiB and more that is freed sweeps them together, and what is small lies in the
-/// threads' own caches anyway. Other allocators are as they are.
+/// 90. Other allocators are as they are.
 pub fn keep_little() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         let heaps = std::thread::available_parallelism().map_or(2, |cores| cores.get() as i32);
-        let options = [
-            (libc::M_MMAP_THRESHOLD, LARGE_BYTES),
-            (libc::M_TRIM_THRESHOLD, KEPT_BYTES),
-            (libc::M_ARENA_MAX, heaps),
-            (libc::M_MXFAST, 0),
-        ];
+        let options =
+            [(libc::M_MMAP_THRESHOLD, LARGE_BYTES), (libc::M_TRIM_THRESHOLD, KEPT_BYTES), (libc::M_ARENA_MAX, heaps)];
         for (option, value) in options {
             // SAFETY: `mallopt` only sets numbers of the allocator, under its own lock.
             #[allow(unsafe_code, reason = "no safe crate sets these, and the environment is read before `main`")]

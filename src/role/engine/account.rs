@@ -4,7 +4,7 @@
 //! State: what was reported last. Bytes: 16 a range taken, and those of [`Footers`].
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -179,25 +179,23 @@ impl Account {
     }
 
     fn take(&mut self, standing: &Standing, number: Option<u64>, path: PathBuf) -> Result<BTreeMap<SourceId, Ranges>> {
-        let object = read(&path)?;
+        let object = HandOver::open(&path).with_context(|| format!("hand-over object {}", path.display()))?;
         let position = |reached: &Reached| Position { place: reached.place, offset: reached.offset, log: reached.log };
         self.positions = object.positions.iter().map(position).collect();
         self.commit = self.commit.max(standing.checkpoints_before + number.unwrap_or(0));
         (self.checkpoint, self.object, self.looks) = (number, Some(path), 0);
-        let taken = object.sources.into_iter().map(|(source, state)| (source, state.taken));
-        let changed: BTreeMap<_, _> = taken.filter(|(source, taken)| self.taken.get(source) != Some(taken)).collect();
-        self.taken.extend(changed.clone());
-        Ok(changed)
+        // What the job has forgotten is not kept here either: a request with a key is a source, and there is no end of them.
+        let taken = object.sources.into_iter().map(|(source, state)| (source, state.taken)).collect();
+        let before = std::mem::replace(&mut self.taken, taken);
+        let is_changed = |(source, taken): &(&SourceId, &Ranges)| before.get(source) != Some(taken);
+        Ok(self.taken.iter().filter(is_changed).map(|(source, taken)| (*source, taken.clone())).collect())
     }
-}
-
-fn read(path: &Path) -> Result<HandOver> {
-    let of_object = || format!("hand-over object {}", path.display());
-    HandOver::read(&std::fs::read(path).with_context(of_object)?).with_context(of_object)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use flink::JobKey;
     use flink::job::Id;
     use query::leg::LegKey;

@@ -87,7 +87,7 @@ impl Jobs {
     /// What is wanted of each job.
     pub fn wanted(&self) -> WantedJobs {
         let running = self.known.values().map(|(config, text)| {
-            let begin_from = config.spec.begin_from().map(|path| format!("file://{}", path.display()));
+            let begin_from = config.spec.begin_from().map(url);
             let run = |text: &Text| Wanted::Run { text: text.clone(), begin_from };
             (key_of(config), text.as_ref().map_or(Wanted::Stopped, run))
         });

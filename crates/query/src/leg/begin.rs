@@ -6,8 +6,6 @@
 //! over stands still without an object, as whoever took it delivers what comes. Beside an object that it begins from the leg
 //! leaves a mark, `<object>.taken`, before it begins: the connector delivers no more for a job whose object was taken.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sink::{Commit, LegState, Sink};
@@ -16,7 +14,7 @@ use stream::facts::{Place, Position};
 use tracing::info;
 
 use super::LegKey;
-use super::hand_over::{self, HandOver, HandOverError};
+use super::hand_over::{HandOver, HandOverError};
 use crate::error::LegError;
 
 /// What a leg begins from that has never committed, or was handed over.
@@ -33,9 +31,7 @@ pub struct Begin {
 impl Begin {
     /// The state to begin from, for a leg that stood at `known` when it was handed over.
     fn state(&self, places: &[Place], known: &[Position]) -> Result<(String, LegState), HandOverError> {
-        let mut text = Vec::new();
-        File::open(&self.path)?.take(hand_over::BYTES_MAX + 1).read_to_end(&mut text)?;
-        let object = HandOver::read(&text)?;
+        let object = HandOver::open(&self.path)?;
         if object.topic != self.topic {
             return Err(HandOverError::Topic { found: object.topic, wanted: self.topic.clone() });
         }

@@ -13,7 +13,9 @@
 //! or, where one is not known, the latest time that is. Otherwise a leg would forget such a source at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sink::{LegState, Seen, SourceState};
@@ -187,6 +189,13 @@ impl HandOver {
             positions,
             sources: state.sources.clone(),
         }
+    }
+
+    /// Reads the object in a file, no more of it than the longest may have.
+    pub fn open(path: &Path) -> Result<Self, HandOverError> {
+        let mut text = Vec::new();
+        File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut text)?;
+        Self::read(&text)
     }
 
     /// Reads an object's text.

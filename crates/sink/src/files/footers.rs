@@ -22,7 +22,9 @@ use crate::error::SinkError;
 pub struct Footers {
     dir: PathBuf,
     since: SystemTime,
-    read: BTreeSet<PathBuf>,
+    /// Files that need not be looked at again, those of an earlier life too.
+    known: BTreeSet<PathBuf>,
+    files: u64,
     rows: u64,
     ranges: FileRanges,
     findings: Vec<Finding>,
@@ -31,7 +33,7 @@ pub struct Footers {
 impl Footers {
     /// Of those files in `dir` that were written `since` then: the others are of an earlier life of the stream. Nothing is read yet.
     pub fn new(dir: PathBuf, since: SystemTime) -> Self {
-        Self { dir, since, read: BTreeSet::new(), rows: 0, ranges: FileRanges::new(), findings: Vec::new() }
+        Self { dir, since, known: BTreeSet::new(), files: 0, rows: 0, ranges: FileRanges::new(), findings: Vec::new() }
     }
 
     /// Reads the files that are new. A folder that is not there has none yet.
@@ -50,7 +52,7 @@ impl Footers {
                 let path = entry.path();
                 match entry.file_type().map_err(SinkError::disk(&path))? {
                     kind if kind.is_dir() => folders.push(path),
-                    _ if self.read.contains(&path) => (),
+                    _ if self.known.contains(&path) => (),
                     _ => self.take(path)?,
                 }
             }
@@ -60,7 +62,7 @@ impl Footers {
 
     /// Files read.
     pub fn files(&self) -> u64 {
-        self.read.len() as u64
+        self.files
     }
 
     /// Rows in them.
@@ -86,6 +88,7 @@ impl Footers {
         };
         let modified = file.metadata().and_then(|metadata| metadata.modified()).map_err(SinkError::disk(&path))?;
         if modified < self.since {
+            self.known.insert(path);
             return Ok(());
         }
         match footer(file) {
@@ -98,7 +101,8 @@ impl Footers {
                 self.findings.push(Finding { file, fault: Fault::Changed, source: None, range: None, message: cause });
             }
         }
-        self.read.insert(path);
+        self.files += 1;
+        self.known.insert(path);
         Ok(())
     }
 
