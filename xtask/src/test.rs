@@ -16,6 +16,9 @@ use crate::services;
 const SEEDS: &str = "2000";
 /// Seeds of the whole simulation (decision 0012): some seconds. `cargo xtask sim` runs more.
 const SIM_SEEDS: &str = "200";
+/// The cases of `bench` that need nothing, and those that run on Kafka.
+const EMBEDDED_CASES: [&str; 6] = ["agent", "gateway", "query", "delay", "breaks", "swarm"];
+const KAFKA_CASES: [&str; 5] = ["kafka", "lanes", "crowd", "siblings", "isolation"];
 /// Every fifth of the golden answers is made again by a real Flink.
 const GOLDEN: [&str; 3] = ["--check", "--sample", "5"];
 
@@ -53,11 +56,22 @@ pub fn power_loss(arguments: &[String]) -> Result<()> {
     step("power loss", Command::new(target().join("power_loss")).args(arguments).env("ISOLANE_BIN", binary()))
 }
 
-/// The benchmarks, built for release.
+/// The benchmarks, built for release. What a case runs on is there before the long build begins.
 pub fn bench(arguments: &[String]) -> Result<()> {
+    let kafka = if needs_kafka(arguments) { Some(services::kafka()?) } else { None };
     step("build for release", &mut cargo(&["build", "--release", "--workspace"]))?;
-    let bench = root().join("target/release/bench");
-    step("bench", Command::new(bench).args(arguments).env("ISOLANE_BIN", root().join("target/release/isolane")))
+    let mut bench = Command::new(root().join("target/release/bench"));
+    bench.args(arguments).env("ISOLANE_BIN", root().join("target/release/isolane"));
+    if let Some(kafka) = kafka {
+        kafka.tell(&mut bench);
+    }
+    step("bench", &mut bench)
+}
+
+/// Whether a case is wanted that runs on Kafka; none named means all of them.
+fn needs_kafka(arguments: &[String]) -> bool {
+    let names = |cases: &[&str]| arguments.iter().any(|argument| cases.contains(&argument.as_str()));
+    names(&KAFKA_CASES) || !names(&EMBEDDED_CASES)
 }
 
 fn build() -> Result<()> {
