@@ -178,6 +178,7 @@ struct Producer<P> {
     writer: Arc<P>,
     ring: Drr,
     outstanding_bytes: usize,
+    measured: ::metrics::Gauge,
 }
 
 impl<P: Produce> Dispatcher<P> {
@@ -194,8 +195,11 @@ impl<P: Produce> Dispatcher<P> {
         let budget = Budget::new(settings.gateway_bytes_max, settings.queue_bytes_floor);
         let under_way = Turns::new(UNDER_WAY_MAX, UNDER_WAY_FLOOR);
         let nonce: u128 = dice.random();
-        let producer = |writer| Producer { writer: Arc::new(writer), ring: Drr::default(), outstanding_bytes: 0 };
-        let producers: Vec<_> = writers.into_iter().map(producer).collect();
+        let producer = |(number, writer)| {
+            let (writer, measured) = (Arc::new(writer), metrics::outstanding_bytes(number));
+            Producer { writer, ring: Drr::default(), outstanding_bytes: 0, measured }
+        };
+        let producers: Vec<_> = writers.into_iter().enumerate().map(producer).collect();
         let mut dispatcher = Self {
             inbox,
             config,
@@ -227,10 +231,10 @@ impl<P: Produce> Dispatcher<P> {
 
     /// Runs until the last handle is gone and nothing is queued or in flight.
     pub async fn run(mut self) {
-        // Rests, turns and deadlines.
+        // Rests, turns, deadlines, and changes of the configuration: to wait for those would cost something each time.
         let mut tick = tokio::time::interval(turns::LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut open, mut watching) = (true, true);
+        let mut open = true;
         while open || self.lanes.values().any(|lane| !lane.is_idle()) {
             tokio::select! {
                 // Rare things first; landings are bounded by what is outstanding, and make room for what comes.
@@ -239,10 +243,6 @@ impl<P: Produce> Dispatcher<P> {
                     self.under_way.adjust(due.elapsed());
                     self.look_around();
                 }
-                changed = self.config.changed(), if watching => match changed {
-                    Ok(()) => self.follow_config(),
-                    Err(_) => watching = false,
-                },
                 Some(landing) = self.flights.join_next() => match landing {
                     Ok(landing) => self.land(landing),
                     Err(broken) => std::panic::resume_unwind(broken.into_panic()),
@@ -346,13 +346,15 @@ impl<P: Produce> Dispatcher<P> {
         self.fill(producer);
     }
 
-    /// What time brings: slices, ended turns and rests, deadlines, lanes that have drained.
+    /// What time brings: a changed configuration, slices, ended turns and rests, deadlines, lanes that have drained.
     fn look_around(&mut self) {
+        // Whoever changed it may be gone.
+        if self.config.has_changed().unwrap_or(false) {
+            self.follow_config();
+        }
         let now = Instant::now();
         self.begin_slice(now);
-        self.producers.iter().enumerate().for_each(|(number, producer)| {
-            metrics::outstanding_bytes(number, producer.outstanding_bytes);
-        });
+        self.producers.iter().for_each(|producer| producer.measured.set(producer.outstanding_bytes as f64));
         let waiting: Vec<QueueId> = self.lanes.keys().copied().collect();
         for queue in waiting {
             let Some(lane) = self.lanes.get_mut(&queue) else { continue };

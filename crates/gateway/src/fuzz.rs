@@ -1,19 +1,21 @@
 //! Fuzz targets of what clients send. Each test is one (decision 0011): with the other tests it runs its corpus in `__fuzz__`
 //! and some noise, under `cargo xtask fuzz` whatever reaches new code.
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::{Extension, Router};
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Request, header};
 use bolero::check;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use stream::Batch;
@@ -28,9 +30,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use crate::GatewaySettings;
-use crate::accept::connection::Connection;
+use crate::accept::connection::{Answers, Connection};
 use crate::accept::decompress::{Encoding, Unpacker};
-use crate::accept::http::{Door, router};
+use crate::accept::http::Door;
 use crate::accept::protocol::Protocol;
 use crate::accept::protocol::array::Array;
 use crate::accept::protocol::beacon::{Beacon, record_of};
@@ -189,7 +191,7 @@ impl Produce for Nowhere {
 }
 
 /// The HTTP door over the streams `a` and `b`, and what keeps it open.
-fn door() -> (Router, watch::Sender<Arc<stream::config::Snapshot>>) {
+fn door() -> (Door, watch::Sender<Arc<stream::config::Snapshot>>) {
     let (config, watch): (_, ConfigWatch) = watch::channel(snapshot(1, [spec("a"), spec("b")]));
     let clock = Arc::new(HeldClock::at(1_700_000_000_000));
     let mut settings = GatewaySettings::new("fuzz", "nowhere:1", AdminClient::new("http://nowhere"));
@@ -197,35 +199,28 @@ fn door() -> (Router, watch::Sender<Arc<stream::config::Snapshot>>) {
     let book = Arc::new(FactBook::new("fuzz".to_owned()));
     let (dispatcher, handle) = Dispatcher::new(&settings, vec![Nowhere], watch, book, ChaCha8Rng::seed_from_u64(1));
     tokio::spawn(dispatcher.run());
-    let (rates, ending) = (Rates::new("connection", Rate::default()), watch::channel(false).1);
-    let connection = Extension(Arc::new(Connection { certified: None, rates, ending }));
-    (
-        router(Door {
-            handle,
-            clock,
-            body_within: Duration::from_secs(1),
-            turns: Turns::new(1, 1),
-            tarpit: Arc::default(),
-        })
-        .layer(connection),
-        config,
-    )
+    let (body_within, turns) = (Duration::from_secs(1), Turns::new(1, 1));
+    (Door { handle, clock, body_within, turns, tarpit: Arc::default() }, config)
 }
 
 /// The bytes of a whole connection, answered by the HTTP door: each answer has a status of ours.
 #[test]
 fn request() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let (router, _config) = runtime.block_on(async { door() });
-    let state = AssertUnwindSafe((runtime, router));
+    let (door, _config) = runtime.block_on(async { door() });
+    let state = AssertUnwindSafe((runtime, door));
     check!(name = "request").for_each(|bytes: &[u8]| {
-        let (runtime, router) = &*state;
+        let (runtime, door) = &*state;
+        let (rates, ending) = (Rates::new("connection", Rate::default()), watch::channel(false).1);
+        let connection = Arc::new(Connection { certified: None, rates, ending });
+        let service = service_fn(|request: Request<Incoming>| {
+            let (door, connection) = (door.clone(), Arc::clone(&connection));
+            async move { Ok::<_, Infallible>(door.answer(request.map(Body::new), connection).await) }
+        });
         let heard = runtime.block_on(async {
             let (mut client, server) = tokio::io::duplex(1 << 20);
             let mut builder = hyper::server::conn::http1::Builder::new();
-            let connection = builder
-                .half_close(true)
-                .serve_connection(TokioIo::new(server), TowerToHyperService::new(router.clone()));
+            let connection = builder.half_close(true).serve_connection(TokioIo::new(server), service);
             let talk = async {
                 // Whoever is refused is not listened to any more.
                 drop(client.write_all(bytes).await);

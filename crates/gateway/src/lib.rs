@@ -127,12 +127,11 @@ async fn serve_on<P: Produce>(
             turns: Turns::new(cores(), cores().saturating_sub(1)),
             tarpit: Arc::default(),
         };
-        let http_router = accept::http::router(door);
         let grpc_router = accept::grpc::router(accept::grpc::Door { handle, clock: Arc::clone(&settings.clock) });
         let (settings, stop, doors) = (settings.clone(), stop.clone(), threads.doors.clone());
         tokio::spawn(async move {
             tokio::join!(
-                accept::serve("http", http, &doors, http_router, tls.clone(), &settings, stop.clone()),
+                accept::serve("http", http, &doors, door, tls.clone(), &settings, stop.clone()),
                 accept::serve("grpc", grpc, &doors, grpc_router, tls, &settings, stop),
             )
         })

@@ -1,6 +1,6 @@
 //! What a gateway lets be measured, one function an observation; one type for what each request counts.
 
-use metrics::{Counter, counter, gauge};
+use metrics::{Counter, Gauge, counter, gauge};
 use stream::StreamId;
 
 /// Records and bytes of bodies of one stream that became durable. Kept with the stream: each request counts here, and to find
@@ -46,9 +46,9 @@ pub fn queue_bytes(stream: &StreamId, bytes: u64) {
     gauge!("isolane_gateway_queue_bytes", "stream" => stream.to_string()).set(bytes as f64);
 }
 
-/// Bytes that a producer has outstanding.
-pub fn outstanding_bytes(producer: usize, bytes: usize) {
-    gauge!("isolane_gateway_outstanding_bytes", "producer" => producer.to_string()).set(bytes as f64);
+/// Bytes that a producer has outstanding, to be kept with it: they are set fifty times a second.
+pub fn outstanding_bytes(producer: usize) -> Gauge {
+    gauge!("isolane_gateway_outstanding_bytes", "producer" => producer.to_string())
 }
 
 /// Event times that clients stated and that cannot be true; their events were taken without them.

@@ -11,7 +11,7 @@
 //!
 //! Bounded by the requests under way: each waits for one turn at a time.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -59,10 +59,10 @@ struct State {
     /// Whether anybody has had to wait since the allowance was looked at for a change.
     is_wanted: bool,
     /// Places that a stream has now.
-    held: HashMap<QueueId, usize>,
+    held: BTreeMap<QueueId, usize>,
     /// Streams with somebody waiting, in the order of their turns.
     ring: VecDeque<QueueId>,
-    waiting: HashMap<QueueId, VecDeque<oneshot::Sender<Turn>>>,
+    waiting: BTreeMap<QueueId, VecDeque<oneshot::Sender<Turn>>>,
     lately: Lately,
     allowance: Allowance,
 }
@@ -71,7 +71,7 @@ struct State {
 #[derive(Debug)]
 struct Lately {
     since: Instant,
-    now: HashSet<QueueId>,
+    now: BTreeSet<QueueId>,
     before: usize,
 }
 
@@ -86,8 +86,8 @@ impl Turns {
     /// At most `places` at a time; of one stream, while others send, an allowance that begins at `floor`.
     pub fn new(places: usize, floor: usize) -> Arc<Self> {
         let places = places.max(1);
-        let lately = Lately { since: Instant::now(), now: HashSet::new(), before: 0 };
-        let (held, ring, waiting) = (HashMap::new(), VecDeque::new(), HashMap::new());
+        let lately = Lately { since: Instant::now(), now: BTreeSet::new(), before: 0 };
+        let (held, ring, waiting) = (BTreeMap::new(), VecDeque::new(), BTreeMap::new());
         let floor = floor.clamp(1, places);
         let allowance = Allowance { places: floor, in_time: 0 };
         let state = State { free: places, is_wanted: false, held, ring, waiting, lately, allowance };

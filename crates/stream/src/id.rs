@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +12,11 @@ pub const ID_PART_CHARS_MAX: usize = 32;
 
 /// A stream's id: `department.project.business`, each part 1 to 32 characters of `[a-z0-9-]`.
 ///
-/// Dots and underscores are left out of the parts because Kafka takes them for equal in topic names.
+/// Dots and underscores are left out of the parts because Kafka takes them for equal in topic names. Cheap to clone: each
+/// batch has it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct StreamId(String);
+pub struct StreamId(Arc<str>);
 
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +51,7 @@ impl FromStr for StreamId {
             return Err(NameError::Parts(excerpt(text), count));
         }
         check_parts(text, ID_PART_CHARS_MAX)?;
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
@@ -95,7 +97,7 @@ impl FromStr for TopicName {
 
 impl From<&StreamId> for TopicName {
     fn from(id: &StreamId) -> Self {
-        Self(id.0.clone())
+        Self(id.as_str().to_owned())
     }
 }
 
@@ -109,7 +111,7 @@ macro_rules! text_conversions {
         }
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.as_str().to_owned()
             }
         }
         impl fmt::Display for $name {

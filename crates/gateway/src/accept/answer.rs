@@ -30,8 +30,8 @@ pub enum Refused {
     ForeignOrigin,
     /// There is nothing at this path.
     NoSuchPath,
-    /// There is something, but not for this method.
-    MethodNotAllowed,
+    /// There is something, but for these methods only.
+    MethodNotAllowed(&'static str),
     /// A content encoding that is not known.
     UnknownEncoding(String),
     /// The body took too long.
@@ -64,12 +64,6 @@ impl From<Refusal> for Refused {
 }
 
 #[derive(Serialize)]
-struct Durable {
-    records: u64,
-    offset_end: u64,
-}
-
-#[derive(Serialize)]
 struct Body<'a> {
     error: &'a str,
     reason: &'a str,
@@ -77,8 +71,12 @@ struct Body<'a> {
 }
 
 impl IntoResponse for Stored {
+    /// Written by hand, because nearly all requests end here: what makes JSON and headers of anything takes six buffers.
     fn into_response(self) -> Response {
-        Json(Durable { records: self.records, offset_end: self.offset_end }).into_response()
+        let Self { records, offset_end, .. } = self;
+        let mut response = format!("{{\"records\":{records},\"offset_end\":{offset_end}}}").into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
     }
 }
 
@@ -97,7 +95,7 @@ impl IntoResponse for Refused {
                 "no_such_path",
                 "POST to /v1/streams/{id}/records, or to json, beacon or otlp/v1/logs beside it",
             ),
-            Self::MethodNotAllowed => {
+            Self::MethodNotAllowed(_) => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use POST (for a beacon also GET)")
             }
             Self::UnknownEncoding(error) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown_encoding", error.as_str()),
@@ -116,6 +114,9 @@ impl IntoResponse for Refused {
             }
             Self::Batch(refusal) if may_pass(status) && !refusal.retry_after.is_zero() => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(refusal)));
+            }
+            Self::MethodNotAllowed(methods) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(methods));
             }
             Self::UnknownEncoding(_) => {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity, gzip, zstd"));

@@ -10,13 +10,13 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
 use axum::http::Request;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use rand::RngExt;
 use rustix::net::sockopt;
 use stream::token::{Rate, Scope};
@@ -25,12 +25,11 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
-use tower::service_fn;
-use tower::util::ServiceExt;
 use tracing::debug;
 
 use super::answer::Refused;
 use super::host;
+use super::rarely::rarely;
 use super::seats::Seat;
 use super::stopped;
 use super::tls::{self, Tls};
@@ -58,7 +57,13 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_LOOK: Duration = Duration::from_millis(5);
 const PREFACE_LOOK_MAX: Duration = Duration::from_millis(500);
 
-/// What the requests of one connection share; an extension of each.
+/// What answers the requests of a door.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// The answer to a request that came over `connection`.
+    fn answer(&self, request: Request<Body>, connection: Arc<Connection>) -> impl Future<Output = Response> + Send;
+}
+
+/// What the requests of one connection share.
 #[derive(Debug)]
 pub struct Connection {
     /// What its certificate lets it write to.
@@ -71,9 +76,9 @@ pub struct Connection {
 
 /// What every connection of a door is held to.
 #[derive(Clone)]
-pub struct Terms {
+pub struct Terms<A> {
     /// What answers.
-    pub router: Router,
+    pub answers: A,
     /// Whether requests must name this machine as their host.
     pub local_only: bool,
     /// What is spoken outside.
@@ -86,16 +91,16 @@ pub struct Terms {
     pub rate: Rate,
 }
 
-impl Terms {
+impl<A> Terms<A> {
     /// The terms of a door.
-    pub fn new(router: Router, local_only: bool, tls: Option<Tls>, settings: &GatewaySettings) -> Self {
+    pub fn new(answers: A, local_only: bool, tls: Option<Tls>, settings: &GatewaySettings) -> Self {
         let GatewaySettings { head_within, connection_age_max: age_max, connection_rate: rate, .. } = *settings;
-        Self { router, local_only, tls, head_within, age_max, rate }
+        Self { answers, local_only, tls, head_within, age_max, rate }
     }
 }
 
 /// Serves one connection to its end.
-pub async fn serve(stream: TcpStream, terms: Terms, seat: Arc<Seat>, mut stop: watch::Receiver<bool>) {
+pub async fn serve<A: Answers>(stream: TcpStream, terms: Terms<A>, seat: Arc<Seat>, mut stop: watch::Receiver<bool>) {
     set_options(&stream);
     let greeting = tokio::select! {
         greeting = timeout(terms.head_within, greet(stream, &terms)) => greeting,
@@ -134,7 +139,7 @@ enum Greeted {
 }
 
 /// What the client speaks.
-async fn greet(stream: TcpStream, terms: &Terms) -> std::io::Result<Greeted> {
+async fn greet<A>(stream: TcpStream, terms: &Terms<A>) -> std::io::Result<Greeted> {
     let Some(tls) = &terms.tls else {
         let protocol = peek(&stream).await?;
         return Ok(Greeted::Plain(stream, protocol));
@@ -149,27 +154,23 @@ async fn greet(stream: TcpStream, terms: &Terms) -> std::io::Result<Greeted> {
 }
 
 /// Requests and answers, until either side has had enough.
-async fn talk<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn talk<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, A: Answers>(
     stream: IO,
     (protocol, certified): (Protocol, Option<Arc<[Scope]>>),
-    terms: Terms,
+    terms: Terms<A>,
     seat: Arc<Seat>,
     mut stop: watch::Receiver<bool>,
 ) {
     let (end, ending) = watch::channel(false);
     let shared = Arc::new(Connection { certified, rates: Rates::new("connection", terms.rate), ending });
-    let (router, local_only) = (terms.router, terms.local_only);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let (answers, local_only) = (terms.answers, terms.local_only);
+    let service = service_fn(move |request: Request<Incoming>| {
         let under_way = seat.begin();
-        // Looked at here, because each layer around a router is another box for each request.
-        let answer = (!local_only || !host::is_foreign(&request)).then(|| {
-            request.extensions_mut().insert(Arc::clone(&shared));
-            router.clone().oneshot(request)
-        });
+        let (answers, shared) = (answers.clone(), Arc::clone(&shared));
         async move {
-            let response = match answer {
-                Some(answer) => answer.await?,
-                None => Refused::ForeignHost.into_response(),
+            let response = match local_only && host::is_foreign(&request) {
+                true => Refused::ForeignHost.into_response(),
+                false => answers.answer(request.map(Body::new), shared).await,
             };
             Ok::<_, Infallible>(under_way.until_answered(response))
         }
@@ -184,11 +185,11 @@ async fn talk<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Protocol::Http1 => builder.http1_only(),
         Protocol::Http2 => builder.http2_only(),
     };
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = old_or_stopped(terms.age_max, &mut stop) => {
+        () = rarely(old_or_stopped(terms.age_max, &mut stop)) => {
             end.send_replace(true);
             connection.as_mut().graceful_shutdown();
             match timeout(END_WITHIN, connection).await {

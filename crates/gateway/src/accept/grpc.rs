@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use stream::clock::Clock;
 use stream::id::excerpt;
 use stream::limits::MESSAGE_BYTES_MAX;
@@ -21,8 +22,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status, Streaming};
+use tower::util::ServiceExt;
 
-use crate::accept::connection::Connection;
+use crate::accept::connection::{Answers, Connection};
 use crate::accept::stopped;
 use crate::access::{Caller, Shown, bearer};
 use crate::admit;
@@ -46,9 +48,17 @@ pub struct Door {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The door's service.
+/// The door's service; each call knows its connection.
 pub fn router(door: Door) -> Router {
     Routes::new(GatewayServer::new(door).max_decoding_message_size(MESSAGE_BYTES_MAX)).into_axum_router()
+}
+
+impl Answers for Router {
+    async fn answer(&self, mut request: http::Request<Body>, connection: Arc<Connection>) -> axum::response::Response {
+        request.extensions_mut().insert(connection);
+        let Ok(response) = self.clone().oneshot(request).await;
+        response
+    }
 }
 
 #[tonic::async_trait]

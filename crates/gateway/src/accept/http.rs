@@ -7,8 +7,9 @@
 //! request of a client is new: a client that repeats a request after a lost answer doubles its records.
 //!
 //! A refused body is still read for a moment, so that a client which sends first and listens later hears the answer.
+//!
+//! Paths are told apart here and not by a router: one that serves any path makes twenty buffers for each request.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,14 +17,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{FromRequestParts, Path, RawQuery, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Method, header};
-use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Extension, Router};
+use axum::http::{HeaderMap, HeaderName, Method, Request, header};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use percent_encoding::percent_decode_str;
 use stream::BatchBuilder;
 use stream::clock::Clock;
 use stream::limits::BATCH_BYTES_MAX;
@@ -32,7 +30,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::accept::answer::Refused;
-use crate::accept::connection::Connection;
+use crate::accept::connection::{Answers, Connection};
 use crate::accept::decompress::{Encoding, Unpacker, encoding, too_large};
 use crate::accept::protocol::Protocol;
 use crate::accept::protocol::array::Array;
@@ -78,87 +76,42 @@ pub struct Door {
     pub tarpit: Arc<Tarpit>,
 }
 
-/// The door's paths.
-pub fn router(door: Door) -> Router {
-    Router::new()
-        .route(&path::<Lines>(), post(take::<Lines>))
-        .route(&path::<Array>(), post(take::<Array>))
-        .route(&path::<Otlp>(), post(take::<Otlp>))
-        .route(&path::<Beacon>(), post(take::<Beacon>).get(take_query).options(ask))
-        .route("/health", get(|| async { "ok\n" }))
-        .method_not_allowed_fallback(|| async { Refused::MethodNotAllowed })
-        .fallback(|| async { Refused::NoSuchPath })
-        .with_state(door)
-}
+/// What stands before a stream's id in a path.
+const STREAMS: &str = "/v1/streams/";
+const HEALTH: &str = "/health";
 
-fn path<P: Protocol>() -> String {
-    format!("/v1/streams/{{id}}/{}", P::PATH)
-}
-
-/// What a request's path says where the stream's id stands.
-struct Named(String);
-
-impl<S: Send + Sync> FromRequestParts<S> for Named {
-    type Rejection = Refused;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        let malformed = |_| Refusal::new(RefusalReason::Malformed, "request", "the path is no UTF-8; name a stream");
-        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(malformed)?;
-        Ok(Self(id))
+impl Answers for Door {
+    async fn answer(&self, request: Request<Body>, connection: Arc<Connection>) -> Response {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        let Some((id, what)) = path.strip_prefix(STREAMS).and_then(|rest| rest.split_once('/')) else {
+            return match head.method {
+                _ if path != HEALTH => Refused::NoSuchPath.into_response(),
+                Method::GET | Method::HEAD => "ok\n".into_response(),
+                _ => Refused::MethodNotAllowed("GET, HEAD").into_response(),
+            };
+        };
+        let Ok(id) = percent_decode_str(id).decode_utf8() else {
+            let refusal = Refusal::new(RefusalReason::Malformed, "request", "the path is no UTF-8; name a stream");
+            return Refused::from(refusal).into_response();
+        };
+        let (headers, query) = (&head.headers, head.uri.query());
+        let asked = Asked { id: &id, headers, query, connection: &connection };
+        match (what, &head.method) {
+            (Lines::PATH, &Method::POST) => self.post::<Lines>(&asked, body).await,
+            (Array::PATH, &Method::POST) => self.post::<Array>(&asked, body).await,
+            (Otlp::PATH, &Method::POST) => self.post::<Otlp>(&asked, body).await,
+            (Beacon::PATH, &Method::POST) => self.post::<Beacon>(&asked, body).await,
+            (Beacon::PATH, &Method::GET) => match beacon::record_of(query.unwrap_or_default()) {
+                Ok(record) => self.post::<Beacon>(&asked, Body::from(record)).await,
+                Err(refusal) => Beacon::refused(headers, refusal.into()),
+            },
+            (Beacon::PATH, &Method::OPTIONS) => beacon::preflight(headers),
+            (Beacon::PATH, _) => Refused::MethodNotAllowed("GET, OPTIONS, POST").into_response(),
+            (Lines::PATH | Array::PATH | Otlp::PATH, _) => Refused::MethodNotAllowed("POST").into_response(),
+            _ => Refused::NoSuchPath.into_response(),
+        }
     }
-}
-
-/// A request's headers, taken: the extractor of `axum` makes a copy of each.
-struct Headers(HeaderMap);
-
-impl<S: Send + Sync> FromRequestParts<S> for Headers {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(std::mem::take(&mut parts.headers)))
-    }
-}
-
-async fn take<P: Protocol>(
-    State(door): State<Door>,
-    Named(id): Named,
-    RawQuery(query): RawQuery,
-    Extension(connection): Extension<Arc<Connection>>,
-    Headers(headers): Headers,
-    body: Body,
-) -> Response {
-    let asked = Asked { id: &id, headers: &headers, query: query.as_deref(), connection: &connection };
-    // Boxed, because the layers above move it several times, and it is some kilobytes.
-    match Box::pin(door.take::<P>(&asked, body)).await {
-        Ok(stored) => P::durable(&headers, stored),
-        Err(refused) => P::refused(&headers, refused),
-    }
-}
-
-/// A beacon whose record is its query.
-async fn take_query(
-    State(door): State<Door>,
-    Named(id): Named,
-    method: Method,
-    RawQuery(query): RawQuery,
-    Extension(connection): Extension<Arc<Connection>>,
-    Headers(headers): Headers,
-) -> Response {
-    let asked = Asked { id: &id, headers: &headers, query: query.as_deref(), connection: &connection };
-    let taken = match beacon::record_of(query.as_deref().unwrap_or_default()) {
-        // Whoever only asks what would come has sent nothing.
-        _ if method != Method::GET => Err(Refused::MethodNotAllowed),
-        Ok(record) => door.take::<Beacon>(&asked, Body::from(record)).await,
-        Err(refusal) => Err(refusal.into()),
-    };
-    match taken {
-        Ok(stored) => Beacon::durable(&headers, stored),
-        Err(refused) => Beacon::refused(&headers, refused),
-    }
-}
-
-async fn ask(headers: HeaderMap) -> Response {
-    beacon::preflight(&headers)
 }
 
 /// A request but for its body.
@@ -186,6 +139,14 @@ struct Admitted {
 }
 
 impl Door {
+    async fn post<P: Protocol>(&self, asked: &Asked<'_>, body: Body) -> Response {
+        // Boxed, because it is moved several times before it begins, and it is some kilobytes.
+        match Box::pin(self.take::<P>(asked, body)).await {
+            Ok(stored) => P::durable(asked.headers, stored),
+            Err(refused) => P::refused(asked.headers, refused),
+        }
+    }
+
     async fn take<P: Protocol>(&self, asked: &Asked<'_>, mut body: Body) -> Result<Stored, Refused> {
         let mut worked_bytes = 0;
         let (stream, taken) = match self.admit::<P>(asked) {

@@ -7,6 +7,7 @@
 
 pub mod tls;
 pub mod connection;
+pub mod rarely;
 pub mod answer;
 pub mod host;
 pub mod seats;
@@ -18,7 +19,6 @@ pub mod grpc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -27,26 +27,27 @@ use tracing::{debug, warn};
 
 use crate::metrics;
 use crate::settings::GatewaySettings;
-use connection::Terms;
+use connection::{Answers, Terms};
+use rarely::rarely;
 use seats::{Leave, Seats};
 use tls::Tls;
 
 /// How long the loop rests when the system has no connection to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` on `listener` until `stop` turns true, then lets each connection finish what it has begun. Each stays on
+/// Serves `answers` on `listener` until `stop` turns true, then lets each connection finish what it has begun. Each stays on
 /// one of the `threads`. On loopback only requests that name this machine as their host are answered.
 pub async fn serve(
     door: &'static str,
     listener: TcpListener,
     threads: &[Handle],
-    router: Router,
+    answers: impl Answers,
     tls: Option<Tls>,
     settings: &GatewaySettings,
     mut stop: watch::Receiver<bool>,
 ) {
     let local_only = listener.local_addr().is_ok_and(|at| at.ip().is_loopback());
-    let terms = Terms::new(router, local_only, tls, settings);
+    let terms = Terms::new(answers, local_only, tls, settings);
     let seats = Seats::new(settings.connections_max);
     let mut connections = JoinSet::new();
     for thread in threads.iter().cycle() {
@@ -78,7 +79,7 @@ pub async fn serve(
             let left = tokio::select! {
                 // First, because silence ends the conversation at the same time.
                 biased;
-                left = seat.must_leave(head_within) => left,
+                left = rarely(seat.must_leave(head_within)) => left,
                 () = connection::serve(stream, terms, Arc::clone(&seat), stop) => return,
             };
             metrics::refused_request(match left {

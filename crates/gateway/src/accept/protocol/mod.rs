@@ -1,6 +1,6 @@
 //! Protocols over HTTP: each is a file that says where it is spoken, how the body of a request becomes records, and what
 //! its client hears. What they share (keys, limits, compression, deadlines) is done in [`super::http`], so a new protocol
-//! is one more file here and one more line in the router.
+//! is one more file here and one more line in [`Answers`](super::connection::Answers) of that door.
 
 pub mod array;
 pub mod beacon;
