@@ -25,11 +25,19 @@ pub enum Parsed<'a> {
 
 /// Appends a frame to `out`.
 pub fn write(out: &mut Vec<u8>, payload: &[u8]) {
-    debug_assert!(!payload.is_empty());
-    let length = (payload.len() as u32).to_le_bytes();
+    write_parts(out, &[payload]);
+}
+
+/// Appends a frame to `out` whose payload is these parts, one behind another: nobody has to join them first.
+pub fn write_parts(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    let bytes = parts.iter().map(|part| part.len()).sum::<usize>();
+    debug_assert!(bytes > 0);
+    let length = (bytes as u32).to_le_bytes();
+    let checksum = parts.iter().fold(crc32c::crc32c(&length), |sum, part| crc32c::crc32c_append(sum, part));
+    out.reserve(FRAME_HEADER_BYTES + bytes);
     out.extend_from_slice(&length);
-    out.extend_from_slice(&checksum(length, payload).to_le_bytes());
-    out.extend_from_slice(payload);
+    out.extend_from_slice(&checksum.to_le_bytes());
+    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// Reads the frame at the start of `bytes`.
@@ -64,6 +72,9 @@ mod tests {
             let mut bytes = Vec::new();
             write(&mut bytes, &payload);
             prop_assert_eq!(parse(&bytes, 1000), Parsed::Frame(&payload, bytes.len()));
+            let (mut joined, (before, behind)) = (Vec::new(), payload.split_at(at % payload.len()));
+            write_parts(&mut joined, &[before, &[], behind]);
+            prop_assert_eq!(&joined, &bytes);
             let at = at % bytes.len();
             prop_assert_eq!(parse(&bytes[..at], 1000), Parsed::Short);
             bytes[at] ^= 1 << bit;

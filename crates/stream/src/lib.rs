@@ -19,6 +19,7 @@ pub mod wire;
 pub mod control;
 pub mod clock;
 pub mod background;
+pub mod prompt;
 pub mod memory;
 pub mod disk;
 pub mod frame;

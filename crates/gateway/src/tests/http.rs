@@ -86,6 +86,30 @@ async fn every_refusal_has_its_status_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn paths_are_told_apart_by_all_of_their_parts() {
+    let gateway = gateway().await;
+    let encoded = id("a").to_string().replace('.', "%2E");
+    for (method, path, status, allow) in [
+        (Method::POST, format!("/v1/streams/{encoded}/records"), 200, None),
+        (Method::POST, "/v1/streams/%ff/records".to_owned(), 400, None),
+        (Method::POST, "/v1/streams//records".to_owned(), 404, None),
+        (Method::POST, format!("/v1/streams/{encoded}"), 404, None),
+        (Method::POST, format!("/v1/streams/{encoded}/records/"), 404, None),
+        (Method::POST, format!("/v2/streams/{encoded}/records"), 404, None),
+        (Method::PUT, format!("/v1/streams/{encoded}/records"), 405, Some("POST")),
+        (Method::HEAD, format!("/v1/streams/{encoded}/beacon"), 405, Some("GET, OPTIONS, POST")),
+        (Method::HEAD, "/health".to_owned(), 200, None),
+        (Method::POST, "/health".to_owned(), 405, Some("GET, HEAD")),
+        (Method::GET, "/health/".to_owned(), 404, None),
+    ] {
+        let answer = gateway.call(method, &path, &[], "x").await;
+        assert_eq!((answer.status.as_u16(), answer.allow.as_deref()), (status, allow), "{path}");
+    }
+    assert_eq!(gateway.journal.bodies("a"), ["x"]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn every_protocol_brings_the_same_kind_of_records() {
     let gateway = gateway().await;
     let path = |what: &str| format!("/v1/streams/{}/{what}", id("a"));

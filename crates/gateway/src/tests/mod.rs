@@ -52,6 +52,7 @@ struct Gateway {
 #[derive(Debug)]
 struct Answer {
     status: StatusCode,
+    allow: Option<String>,
     retry_after: Option<u64>,
     json: serde_json::Value,
 }
@@ -109,8 +110,9 @@ impl Gateway {
         let response = self.client.request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
+        let allow = head.headers.get("allow").map(|methods| methods.to_str().unwrap().to_owned());
         let retry_after = head.headers.get("retry-after").map(|value| value.to_str().unwrap().parse().unwrap());
-        Answer { status: head.status, retry_after, json: serde_json::from_slice(&bytes).unwrap_or_default() }
+        Answer { status: head.status, allow, retry_after, json: serde_json::from_slice(&bytes).unwrap_or_default() }
     }
 
     async fn post(&self, name: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {

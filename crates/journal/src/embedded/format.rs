@@ -144,18 +144,21 @@ impl<'a> Entry<'a> {
         self.offset.saturating_add(u64::from(self.records))
     }
 
+    /// Bytes of the frame of an entry with this batch.
+    pub fn frame_bytes(topic: &str, batch: &[u8]) -> usize {
+        frame::FRAME_HEADER_BYTES + ENTRY_HEAD_BYTES + topic.len() + batch.len()
+    }
+
     /// Appends the entry's frame.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let mut payload = Vec::with_capacity(ENTRY_HEAD_BYTES + self.topic.len() + self.batch.len());
-        payload.extend_from_slice(&[KIND_ENTRY, 0]);
-        payload.extend_from_slice(&(self.topic.len() as u16).to_le_bytes());
-        payload.extend_from_slice(&self.partition.to_le_bytes());
-        payload.extend_from_slice(&self.offset.to_le_bytes());
-        payload.extend_from_slice(&self.append_time_ms.to_le_bytes());
-        payload.extend_from_slice(&self.records.to_le_bytes());
-        payload.extend_from_slice(self.topic.as_bytes());
-        payload.extend_from_slice(self.batch);
-        frame::write(out, &payload);
+        let mut head = [0; ENTRY_HEAD_BYTES];
+        head[0] = KIND_ENTRY;
+        head[2..4].copy_from_slice(&(self.topic.len() as u16).to_le_bytes());
+        head[4..8].copy_from_slice(&self.partition.to_le_bytes());
+        head[8..16].copy_from_slice(&self.offset.to_le_bytes());
+        head[16..24].copy_from_slice(&self.append_time_ms.to_le_bytes());
+        head[24..].copy_from_slice(&self.records.to_le_bytes());
+        frame::write_parts(out, &[&head, self.topic.as_bytes(), self.batch]);
     }
 
     /// The entry in a payload; none if it is something else.

@@ -186,13 +186,15 @@ impl EmbeddedLog {
                 ends.insert(key, end);
             }
         }
-        let (mut bytes, mut placed) = (Vec::new(), Vec::with_capacity(taken.len()));
+        let room = taken.iter().map(|(topic, waiting)| Entry::frame_bytes(topic, &waiting.batch)).sum();
+        let (mut bytes, mut placed) = (Vec::with_capacity(room), Vec::with_capacity(taken.len()));
         for (topic, Waiting { partition, records, batch, reply }) in taken {
             let key = (topic, partition);
             let end = ends.entry(key.clone()).or_default();
             let entry = Entry { topic: &key.0, partition, offset: *end, append_time_ms, records, batch: &batch };
             let from = bytes.len();
             entry.write(&mut bytes);
+            debug_assert_eq!(bytes.len() - from, Entry::frame_bytes(&key.0, &batch));
             let frame = WalFrame {
                 wal: wal.number(),
                 position: (wal.durable_bytes() + from as u64) as u32,
