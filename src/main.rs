@@ -16,10 +16,6 @@ use crate::args::{Args, Command};
 fn main() -> ExitCode {
     stream::memory::keep_little();
     let args = Args::parse();
-    if let Command::Journal(_) | Command::Gateway(_) = args.command {
-        // Senders wait for what these do.
-        stream::prompt::go_soon();
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),

@@ -150,10 +150,6 @@ pub fn main() -> Result<()> {
             noise.take_place()?;
             Builder::new_current_thread()
         }
-        Order::Journal { .. } | Order::Gateway { .. } => {
-            stream::prompt::go_soon();
-            Builder::new_multi_thread()
-        }
         _ => Builder::new_multi_thread(),
     };
     runtime.enable_all().build()?.block_on(obey(order))

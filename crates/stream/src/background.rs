@@ -7,8 +7,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::debug;
 
-use crate::prompt;
-
 /// How much less of a core a thread that gives way asks for: about a tenth beside one that does not.
 const NICENESS: i32 = 10;
 
@@ -32,7 +30,6 @@ pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Join
 }
 
 fn give_way() {
-    prompt::go_as_usual();
     // On Linux a thread has a niceness of its own.
     if let Err(error) = rustix::process::nice(NICENESS) {
         debug!(%error, "a background thread cannot give way");

@@ -19,7 +19,6 @@ pub mod wire;
 pub mod control;
 pub mod clock;
 pub mod background;
-pub mod prompt;
 pub mod memory;
 pub mod disk;
 pub mod frame;

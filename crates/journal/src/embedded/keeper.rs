@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering;
 
 use stream::crash;
 use stream::disk::DiskFile;
-use stream::prompt;
 use tracing::{error, info, warn};
 
 use super::format::{Entry, FileName};
@@ -32,7 +31,6 @@ pub struct Keeper(());
 impl EmbeddedLog {
     /// Keeps until the log is stopped. Runs on a thread of its own.
     pub fn keep_until_stopped(&self) {
-        prompt::go_as_usual();
         let mut tended_ms = i64::MIN;
         while !self.stopping.load(Ordering::SeqCst) {
             self.copy_sealed();
