@@ -203,7 +203,7 @@ async fn open(door: Door, log: impl limit::door::Append) -> Result<()> {
 
 async fn admin(dir: PathBuf, journal_addr: Option<String>) -> Result<()> {
     let (listener, at) = listen().await?;
-    let sql_check: admin::SqlCheck = Arc::new(|_| Ok(()));
+    let sql_check: admin::SqlCheck = Arc::new(|_| Ok(Vec::new()));
     let settings = admin::AdminSettings { dir, journal_addr, sql_check, clock: Arc::new(SystemClock) };
     ready(&[at]);
     Ok(admin::serve(settings, listener, pending()).await?)

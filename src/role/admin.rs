@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use journal::Address;
-use query::sql::{FlinkPlace, for_flink};
+use query::sql::{FlinkPlace, differences, for_flink};
 use stream::Incarnation;
 use stream::clock::SystemClock;
 use stream::config::{Engine, KafkaFormat, KafkaTarget, SinkKind, StreamConfig, StreamSpec};
@@ -51,8 +51,8 @@ fn check_columns(sink: &str, target: &KafkaTarget, schema: &arrow_schema::Schema
     }
 }
 
-/// Whether the stream's job runs on its engine.
-fn check_job(spec: &StreamSpec, journal: &Address) -> Result<(), String> {
+/// Whether the stream's job runs on its engine. What its owner should know if it does.
+fn check_job(spec: &StreamSpec, journal: &Address) -> Result<Vec<String>, String> {
     let config = StreamConfig { incarnation: Incarnation(0), version: 0, spec: spec.clone() };
     let sinks: Vec<&str> = spec.sinks.iter().map(|sink| sink.name.as_str()).collect();
     let job = query::sql::check(&config.sql(), &sinks).map_err(|error| error.to_string())?;
@@ -63,7 +63,7 @@ fn check_job(spec: &StreamSpec, journal: &Address) -> Result<(), String> {
         }
     }
     match (spec.engine, journal) {
-        (Engine::Embedded, _) => Ok(()),
+        (Engine::Embedded, _) => Ok(job.warnings),
         (Engine::Flink, Address::Embedded(_)) => {
             Err("engine flink reads from Kafka, and the journal of this deployment is \
              the embedded one: take engine \"embedded\", or a Kafka journal"
@@ -72,7 +72,10 @@ fn check_job(spec: &StreamSpec, journal: &Address) -> Result<(), String> {
         (Engine::Flink, Address::Kafka(_)) => {
             // Where the job reads and writes is the engine role's to say, and no matter of the text.
             let place = FlinkPlace { clusters: "", topic: "", out: "" };
-            for_flink(&config.sql(), &spec.sinks, place).map(drop).map_err(|error| format!("engine flink: {error}"))
+            let differing =
+                for_flink(&config.sql(), &spec.sinks, place).and_then(|_| differences(&config.sql(), &sinks));
+            let differing = differing.map_err(|error| format!("engine flink: {error}"))?;
+            Ok(differing.iter().map(|differs| format!("the engines differ: {differs}")).collect())
         }
     }
 }
@@ -83,15 +86,16 @@ mod tests {
 
     #[test]
     fn a_job_is_checked_on_its_engine() {
-        let sql = "CREATE TABLE r (line STRING) WITH ('format' = 'raw');\nINSERT INTO files SELECT CAST(line AS INT) AS n FROM r";
+        let sql = "CREATE TABLE r (line STRING) WITH ('format' = 'raw');\nINSERT INTO files SELECT 1 / CHAR_LENGTH(line) AS n FROM r";
         let mut spec = StreamSpec { sql: Some(sql.to_owned()), ..StreamSpec::new("a.b.c".parse().unwrap()) };
         let (embedded, kafka) = ("127.0.0.1:7703".parse().unwrap(), "kafka=k:1".parse().unwrap());
-        assert_eq!((check_job(&spec, &embedded), check_job(&spec, &kafka)), (Ok(()), Ok(())));
+        assert_eq!((check_job(&spec, &embedded), check_job(&spec, &kafka)), (Ok(Vec::new()), Ok(Vec::new())));
         spec.engine = Engine::Flink;
         assert!(check_job(&spec, &embedded).unwrap_err().contains("Kafka journal"));
         let refused = check_job(&spec, &kafka).unwrap_err();
-        assert!(refused.contains("line 2, column 26") && refused.contains("TRY_CAST"), "{refused}");
-        spec.sql = Some(sql.replace("CAST", "TRY_CAST"));
-        assert_eq!(check_job(&spec, &kafka), Ok(()));
+        assert!(refused.contains("line 2, column 28") && refused.contains("NULLIF"), "{refused}");
+        spec.sql = Some(sql.replace("1 / CHAR_LENGTH(line)", "CAST(line AS INT)"));
+        let warnings = check_job(&spec, &kafka).unwrap();
+        assert!(warnings.len() == 1 && warnings[0].contains("raw-utf8"), "{warnings:?}");
     }
 }

@@ -42,6 +42,10 @@ fn check(file: &Path, sink: &[String]) -> Result<()> {
             leg.schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
         println!("leg {}: {}", leg.sink, columns.join(", "));
     }
+    job.warnings.iter().for_each(|warning| println!("warning: {warning}"));
+    for differs in query::sql::differences(&read(file)?, &names(sink))? {
+        println!("the engines differ: {differs}");
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use http::Method;
 use serde_json::{Value, json};
 use stream::StreamId;
-use stream::config::{Format, Input, StreamConfig, StreamSpec};
+use stream::config::{Checked, Format, Input, StreamConfig, StreamSpec};
 use stream::control::AdminClient;
 
 use super::table;
@@ -32,8 +32,9 @@ async fn create(create: StreamCreate) -> Result<()> {
         (None, None) => bail!("name the stream: department.project.business"),
     };
     let admin = AdminClient::new(create.admin.admin);
-    let made: StreamConfig = admin.send(Method::POST, "/api/v1/streams", &spec).await?;
-    println!("created {} (incarnation {})", made.spec.id, made.incarnation);
+    let Checked { config, warnings } = admin.send(Method::POST, "/api/v1/streams", &spec).await?;
+    println!("created {} (incarnation {})", config.spec.id, config.incarnation);
+    warn(&warnings);
     Ok(())
 }
 
@@ -89,9 +90,15 @@ async fn set(admin: &AdminClient, id: &StreamId, changes: &[String]) -> Result<(
         apply(&mut spec, change)?;
     }
     let spec: StreamSpec = serde_json::from_value(spec).context("the changed stream")?;
-    let changed: StreamConfig = admin.send(Method::PUT, &path(id), &spec).await?;
-    println!("{id} is at version {}", changed.version);
+    let Checked { config, warnings } = admin.send(Method::PUT, &path(id), &spec).await?;
+    println!("{id} is at version {}", config.version);
+    warn(&warnings);
     Ok(())
+}
+
+/// What the check of a job says of a text that it has taken.
+fn warn(warnings: &[String]) {
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
 }
 
 async fn delete(admin: &AdminClient, id: &StreamId) -> Result<()> {

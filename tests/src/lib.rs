@@ -22,3 +22,4 @@ pub mod oracle;
 pub mod poll;
 pub mod real_data;
 pub mod topic;
+pub mod whole_jobs;

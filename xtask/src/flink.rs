@@ -47,12 +47,28 @@ fn maven(goal: &str) -> Result<Command> {
 
 /// Runs a script of `flink/src/test/e2e` on real services; what it wrote stays in `target/flink-e2e`.
 fn whole_way(script: &str) -> Result<()> {
-    let (flink, kafka, beside) = (services::flink()?, services::kafka()?, services::beside()?);
-    step("the connector: mvn -q package", maven("package")?.arg("-DskipTests"))?;
+    package()?;
     let work = root().join("target/flink-e2e");
+    empty(&work)?;
+    run_script(script, &work)
+}
+
+/// Packages the connector; `mvn verify` does that too.
+pub fn package() -> Result<()> {
+    step("the connector: mvn -q package", maven("package")?.arg("-DskipTests"))
+}
+
+/// An empty folder for a script.
+pub fn empty(work: &Path) -> Result<()> {
     if work.exists() {
-        fs::remove_dir_all(&work)?;
+        fs::remove_dir_all(work)?;
     }
+    Ok(fs::create_dir_all(work)?)
+}
+
+/// Runs a script of `flink/src/test/e2e` in a folder, with the connector as it was packaged last.
+pub fn run_script(script: &str, work: &Path) -> Result<()> {
+    let (flink, kafka, beside) = (services::flink()?, services::kafka()?, services::beside()?);
     let jars = work.join("jars");
     fs::create_dir_all(&jars)?;
     for jar in fs::read_dir(&beside)? {
@@ -62,7 +78,7 @@ fn whole_way(script: &str) -> Result<()> {
     let connector = "isolane-flink-0.1.0.jar";
     fs::copy(root().join("flink/target").join(connector), jars.join(connector))?;
     let mut whole_way = Command::new(root().join("flink/src/test/e2e").join(script));
-    whole_way.arg(&work).arg(flink.lib.parent().unwrap_or(Path::new("/"))).arg(&kafka.libs).arg(&jars);
+    whole_way.arg(work).arg(flink.lib.parent().unwrap_or(Path::new("/"))).arg(&kafka.libs).arg(&jars);
     let built = root().join("target/debug");
     whole_way.env("KEEP", built.join("examples/keep")).env("ISOLANE", built.join("isolane"));
     whole_way.env("PYTHON", python_with_pyarrow()?);

@@ -9,14 +9,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::flink;
+use crate::jobs;
 use crate::run::{root, step};
 use crate::services::{self, Flink};
 
-const USAGE: &str = "usage: cargo xtask golden [--check [--sample N]]
+const USAGE: &str = "usage: cargo xtask golden [jobs] [--check [--sample N]]
 
+  jobs         asks about whole jobs on real data, not about functions
   (nothing)    asks Flink and writes the file; says what changed
   --check      writes nothing, fails on a difference
-  --sample N   asks about every N-th expression only";
+  --sample N   asks about every N-th expression, or job, only";
 /// Differences shown; all are counted.
 const SHOWN_MAX: usize = 10;
 /// Packages of the JDK that Flink reaches into.
@@ -34,14 +37,23 @@ const OPENED: [&str; 11] = [
     "util.concurrent.locks",
 ];
 
+/// What is asked for.
 #[derive(Debug, PartialEq)]
-struct Options {
-    check: bool,
-    every: usize,
+pub struct Options {
+    /// Nothing is written, and a difference is a failure.
+    pub check: bool,
+    /// One in how many is asked about.
+    pub every: usize,
 }
 
 /// `golden ARGUMENTS`.
 pub fn run(arguments: &[String]) -> Result<()> {
+    if let Some((jobs, rest)) = arguments.split_first()
+        && jobs == "jobs"
+    {
+        flink::package()?;
+        return jobs::run(&options(rest)?);
+    }
     let options = options(arguments)?;
     let path = root().join("crates/query/tests/golden/functions.ndjson");
     let name = path.strip_prefix(root()).unwrap_or(&path).display();

@@ -9,6 +9,7 @@ mod fuzz;
 mod sim;
 mod services;
 mod golden;
+mod jobs;
 mod flink;
 
 use std::process::ExitCode;
@@ -28,8 +29,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                     the disk loses what was not synced, under load, e.g. `cargo xtask power-loss --cycles 50 --seed 7`;
                     needs root and a loop device
   bench ARGUMENTS   the figures of the README, each beside its limit
-  golden [--check [--sample N]]
-                    what Flink answers to the cases of xtask/flink/cases.txt; writes or checks the file in crates/query
+  golden [jobs] [--check [--sample N]]
+                    what Flink answers to the cases of xtask/flink/cases.txt, or to whole jobs on real data; writes or
+                    checks the files in crates/query
   flink [connector|sink|engine]
                     builds and tests the table connector for Flink with Maven; or tries it, its Kafka sink, or the engine that
                     keeps its jobs, on a real Kafka and a real Flink (not part of `test`)

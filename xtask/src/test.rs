@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use crate::check::{self, WHOLE};
 use crate::flink;
 use crate::golden;
+use crate::jobs;
 use crate::run::{cargo, has, is_root, root, step};
 use crate::services;
 
@@ -22,6 +23,9 @@ const KAFKA_CASES: [&str; 5] = ["kafka", "lanes", "crowd", "siblings", "isolatio
 /// Every fifth of the golden answers is made again by a real Flink.
 const GOLDEN: [&str; 3] = ["--check", "--sample", "5"];
 
+/// And every fourth of the whole jobs.
+const JOBS: golden::Options = golden::Options { check: true, every: 4 };
+
 /// Everything.
 pub fn run() -> Result<()> {
     let python = python_with_pyarrow()?;
@@ -33,6 +37,7 @@ pub fn run() -> Result<()> {
     step("tests", kafka.tell(tests.env("ISOLANE_SEEDS", SEEDS).env("ISOLANE_SIM_SEEDS", SIM_SEEDS)))?;
     golden::run(&GOLDEN.map(str::to_owned))?;
     flink::run(&[])?;
+    jobs::run(&JOBS)?;
     soak(&["--kills", "15", "--seed", "1"].map(str::to_owned))?;
     soak(&["--journal", "kafka", "--kills", "7", "--seed", "1"].map(str::to_owned))?;
     if !is_root() && std::env::var_os("CI").is_none() {
@@ -74,15 +79,18 @@ fn needs_kafka(arguments: &[String]) -> bool {
     names(&KAFKA_CASES) || !names(&EMBEDDED_CASES)
 }
 
-fn build() -> Result<()> {
+/// Builds all programs.
+pub fn build() -> Result<()> {
     step("build", cargo(&["build", "--bins"]).args(WHOLE))
 }
 
-fn target() -> PathBuf {
+/// Where programs lie.
+pub fn target() -> PathBuf {
     root().join("target/debug")
 }
 
-fn binary() -> PathBuf {
+/// The program `isolane`.
+pub fn binary() -> PathBuf {
     target().join("isolane")
 }
 

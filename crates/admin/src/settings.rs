@@ -7,9 +7,9 @@ use stream::clock::Clock;
 use stream::config::StreamSpec;
 
 /// Checks a stream's job text (and whether it fits the stream's format and sinks) before it takes effect; the error is
-/// shown to the user. Passed in, because only `query` knows SQL. May take long and may panic: it runs on a thread of
+/// shown to the user, and so are the warnings about one that is taken. Passed in, because only `query` knows SQL. May take long and may panic: it runs on a thread of
 /// its own.
-pub type SqlCheck = Arc<dyn Fn(&StreamSpec) -> Result<(), String> + Send + Sync>;
+pub type SqlCheck = Arc<dyn Fn(&StreamSpec) -> Result<Vec<String>, String> + Send + Sync>;
 
 /// What admin is started with.
 #[derive(Clone)]

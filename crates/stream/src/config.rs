@@ -258,6 +258,17 @@ pub struct StreamConfig {
     pub spec: StreamSpec,
 }
 
+/// A stream as admin answers its creation or change: with what the check of its SQL says of it, though it took it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checked {
+    /// The stream.
+    #[serde(flatten)]
+    pub config: StreamConfig,
+    /// What its owner should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
 /// The table that a job without SQL reads, and its one column.
 const DEFAULT_SQL_RAW: &str =
     "CREATE TABLE records (line STRING) WITH ('format' = 'raw');\nINSERT INTO {sink} SELECT line FROM records;\n";

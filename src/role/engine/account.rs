@@ -31,7 +31,7 @@ pub struct Account {
     leg: FlinkLeg,
     places: Places,
     rows: Rows,
-    apart: Footers,
+    apart: [Footers; 2],
     /// The object that was read last.
     object: Option<PathBuf>,
     /// Looks since it was read.
@@ -91,7 +91,7 @@ impl Account {
     /// Of a leg that nothing was reported of.
     pub fn new(leg: FlinkLeg, places: Places) -> Self {
         let born = UNIX_EPOCH + Duration::from_millis(leg.key.incarnation.born_ms().unsigned_abs());
-        let (rows, apart) = (Rows::of(&leg.rows, born), Footers::new(leg.apart.clone(), born));
+        let (rows, apart) = (Rows::of(&leg.rows, born), leg.apart.clone().map(|folder| Footers::new(folder, born)));
         let (positions, taken) = (Vec::new(), BTreeMap::new());
         Self {
             leg,
@@ -124,7 +124,11 @@ impl Account {
             leg: self.leg.key.sink.clone(),
             commit: self.commit,
             positions: self.positions.clone(),
-            fates: FateCounts { delivered, quarantined: self.apart.rows(), ..FateCounts::default() },
+            fates: FateCounts {
+                delivered,
+                quarantined: self.apart.iter().map(Footers::rows).sum(),
+                ..FateCounts::default()
+            },
             delivered_bytes,
             delay_ms_p50: 0,
             delay_ms_p99: 0,
@@ -157,7 +161,8 @@ impl Account {
     fn read_rows(&mut self) -> Result<()> {
         self.looks = self.looks.saturating_add(1);
         if self.looks.is_power_of_two() && self.looks <= LAST_LOOK {
-            let read = self.rows.read_on().and_then(|()| self.apart.read_on());
+            let apart = |()| self.apart.iter_mut().try_for_each(Footers::read_on);
+            let read = self.rows.read_on().and_then(apart);
             // It stays a failure until it is none any more.
             self.looks = if read.is_ok() { self.looks } else { 0 };
             read?;
@@ -207,7 +212,8 @@ mod tests {
     fn leg(root: &Path) -> FlinkLeg {
         let job: JobKey = "a.b.c@000000000000001f".parse().unwrap();
         let key = LegKey { stream: job.stream.clone(), incarnation: job.incarnation, sink: "files".to_owned() };
-        FlinkLeg { job, key, rows: Told::Footers(root.join("files")), apart: root.join("set-apart"), refused: None }
+        let apart = ["a", "b"].map(|folder| root.join(folder));
+        FlinkLeg { job, key, rows: Told::Footers(root.join("files")), apart, refused: None }
     }
 
     fn standing(attempt: &str, begin: Begin) -> Standing {

@@ -8,7 +8,7 @@ use flink::job::LegText;
 use flink::{JobKey, Text, Wanted, WantedJobs};
 use journal::Topic;
 use query::leg::LegKey;
-use query::sql::{FlinkPlace, SqlError, for_flink, ranges_topic};
+use query::sql::{FlinkPlace, SqlError, for_flink, ranges_topic, set_apart_folders};
 use stream::StreamId;
 use stream::config::{Engine, KafkaTarget, SinkKind, SinkSpec, Snapshot, StreamConfig};
 
@@ -34,8 +34,8 @@ pub struct FlinkLeg {
     pub key: LegKey,
     /// Where its rows are told of.
     pub rows: Told,
-    /// Where the job's set-apart files lie.
-    pub apart: PathBuf,
+    /// Where the files lie that the job has set apart: what it could not decode, and what failed on the way to this sink.
+    pub apart: [PathBuf; 2],
     /// Why the job cannot run, if it cannot.
     pub refused: Option<String>,
 }
@@ -117,7 +117,8 @@ fn leg(config: &StreamConfig, sink: &SinkSpec, place: &Place, refused: Option<St
         SinkKind::Kafka(target) => Told::Topic(target.clone(), ranges_topic(&Topic::of(config).name(), &sink.name)),
     };
     let key = LegKey { stream, incarnation, sink: sink.name.clone() };
-    FlinkLeg { job: key_of(config), key, rows, apart: of_stream.join(SET_APART), refused }
+    let apart = set_apart_folders(&sink.name).map(|folder| of_stream.join(SET_APART).join(folder));
+    FlinkLeg { job: key_of(config), key, rows, apart, refused }
 }
 
 fn text(config: &StreamConfig, place: &Place) -> Result<Text, SqlError> {
@@ -174,7 +175,7 @@ mod tests {
         assert!(text.legs[0].sink_table.contains("'path' = 'file:///out/a.b.c/files'"), "{}", text.legs[0].sink_table);
         let [leg] = &jobs.legs()[..] else { panic!("one leg") };
         assert_eq!(leg.rows, Told::Footers("/out/a.b.c/files".into()));
-        assert_eq!(leg.apart, PathBuf::from("/out/a.b.c/set-apart"));
+        assert_eq!(leg.apart[1], PathBuf::from("/out/a.b.c/set-apart/sink=files"));
 
         jobs.follow(&snapshot(Engine::Embedded, None));
         assert_eq!(jobs.wanted().values().collect::<Vec<_>>(), [&Wanted::Stopped]);

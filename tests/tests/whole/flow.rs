@@ -10,8 +10,8 @@ use harness::{parquet_rows, poll, real_data};
 use serde_json::{Value, json};
 
 const DELIVERED: Duration = Duration::from_secs(60);
-const ACCESS_SQL: &str = include_str!("../../../crates/query/tests/golden/access_log.sql");
-const STATUS_SQL: &str = include_str!("../../../crates/query/tests/golden/nginx_status.sql");
+const ACCESS_SQL: &str = include_str!("../../../crates/query/tests/golden/jobs/access-log.sql");
+const STATUS_SQL: &str = include_str!("../../../crates/query/tests/golden/jobs/nginx-status.sql");
 
 /// Rows and hash of a column or of a file's lines, by pyarrow and plain Python.
 fn multiset(arguments: &[&str]) -> Result<Value> {

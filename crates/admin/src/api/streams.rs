@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use stream::StreamId;
-use stream::config::{StreamConfig, StreamSpec};
+use stream::config::{Checked, StreamConfig, StreamSpec};
 
 use super::extract::{Body, Named};
 use super::{Failure, Shared};
@@ -19,21 +19,21 @@ pub async fn list(State(shared): State<Arc<Shared>>) -> Response {
     Json(published.snapshot.streams.values().collect::<Vec<_>>()).into_response()
 }
 
-/// `POST /api/v1/streams`: a new stream; 201 with its configuration.
+/// `POST /api/v1/streams`: a new stream; 201 with its configuration, and warnings if the check has any.
 pub async fn create(
     State(shared): State<Arc<Shared>>,
     Body(spec): Body<StreamSpec>,
 ) -> Result<impl IntoResponse, Failure> {
-    check(&shared, &spec).await?;
+    let warnings = check(&shared, &spec).await?;
     let config = shared.store.create(spec).await?;
-    Ok((StatusCode::CREATED, tagged(&config)))
+    Ok((StatusCode::CREATED, tagged(&config, warnings)))
 }
 
 /// `GET /api/v1/streams/{id}`: one stream, its version as `ETag`.
 pub async fn show(State(shared): State<Arc<Shared>>, Named(id): Named<StreamId>) -> Result<Response, Failure> {
     let published = shared.published.borrow().clone();
     let config = published.snapshot.streams.get(&id).ok_or(StoreError::NoStream(id))?;
-    Ok(tagged(config).into_response())
+    Ok(tagged(config, Vec::new()).into_response())
 }
 
 /// `PUT /api/v1/streams/{id}`: the whole spec anew; with `If-Match` only on the version that the caller has read.
@@ -47,9 +47,9 @@ pub async fn change(
         let message = format!("the path names stream {id}, the body {}; an id cannot be changed", spec.id);
         return Err(Failure::new(StatusCode::BAD_REQUEST, message));
     }
-    check(&shared, &spec).await?;
+    let warnings = check(&shared, &spec).await?;
     let config = shared.store.change(spec, version_read(&headers)?).await?;
-    Ok(tagged(&config).into_response())
+    Ok(tagged(&config, warnings).into_response())
 }
 
 /// `DELETE /api/v1/streams/{id}`: ends the stream's life; 204. Created again it is another stream.
@@ -59,7 +59,7 @@ pub async fn delete(State(shared): State<Arc<Shared>>, Named(id): Named<StreamId
 }
 
 /// Checks what needs no other stream, the SQL on a thread of its own.
-async fn check(shared: &Shared, spec: &StreamSpec) -> Result<(), Failure> {
+async fn check(shared: &Shared, spec: &StreamSpec) -> Result<Vec<String>, Failure> {
     spec.check().map_err(StoreError::from)?;
     let (sql_check, spec) = (shared.sql_check.clone(), spec.clone());
     let checked = tokio::task::spawn_blocking(move || sql_check(&spec)).await;
@@ -67,8 +67,9 @@ async fn check(shared: &Shared, spec: &StreamSpec) -> Result<(), Failure> {
     checked.map_err(|cause| Failure::new(StatusCode::BAD_REQUEST, format!("sql: {cause}")))
 }
 
-fn tagged(config: &StreamConfig) -> impl IntoResponse + use<> {
-    ([(header::ETAG, format!("\"{}\"", config.version))], Json(config.clone()))
+fn tagged(config: &StreamConfig, warnings: Vec<String>) -> impl IntoResponse + use<> {
+    let checked = Checked { config: config.clone(), warnings };
+    ([(header::ETAG, format!("\"{}\"", config.version))], Json(checked))
 }
 
 /// The version in `If-Match`; `*` is any.

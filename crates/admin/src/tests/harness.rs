@@ -102,7 +102,8 @@ pub(super) fn settings(dir: &Path, clock: &HeldClock) -> AdminSettings {
     let sql_check = |spec: &StreamSpec| match spec.sql.as_deref() {
         Some("bad") => Err("line 1: not a statement".to_owned()),
         Some("panic") => panic!("the checker's own fault"),
-        _ => Ok(()),
+        Some("odd") => Ok(vec!["line 1: odd".to_owned()]),
+        _ => Ok(Vec::new()),
     };
     AdminSettings {
         dir: dir.to_owned(),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use stream::StreamId;
-use stream::config::{Snapshot, StreamConfig, StreamSpec};
+use stream::config::{Checked, Snapshot, StreamConfig, StreamSpec};
 
 use super::harness::{Admin, refused};
 
@@ -38,6 +38,18 @@ async fn a_stream_lives_from_creation_to_deletion() {
     let anew = admin.create(r#"{"id": "ads.web.clicks"}"#).await.unwrap();
     assert_ne!(anew.incarnation, first.incarnation, "created again it is another stream");
     assert_eq!(admin.get::<Snapshot>("/api/v1/config").await.version, 4);
+    admin.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_taken_with_a_warning_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = Admin::start(dir.path()).await;
+    let spec: StreamSpec = serde_json::from_str(r#"{"id": "a.b.c", "sql": "odd"}"#).unwrap();
+    let made: Checked = admin.client.send(Method::POST, "/api/v1/streams", &spec).await.unwrap();
+    assert_eq!((made.config.version, made.warnings), (1, vec!["line 1: odd".to_owned()]));
+    let same: Checked = admin.client.send(Method::PUT, "/api/v1/streams/a.b.c", &spec).await.unwrap();
+    assert_eq!(same.warnings.len(), 1);
     admin.stop().await;
 }
 

@@ -47,7 +47,7 @@ impl fmt::Display for Problem {
 }
 
 /// A place in a job text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct At {
     /// Line, from 1.
     pub line: u64,

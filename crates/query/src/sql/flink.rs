@@ -1,21 +1,30 @@
 //! The same job for Apache Flink: the user's text, with the connector's tables put under it. The name that the text reads is a
 //! view of the records that could be decoded, so that its SELECTs stay as they are, but for two more columns: where the row
-//! comes from (`il`), which the sinks sum up, and its time. What could not be decoded goes into a sink of its own.
+//! comes from (`il`), which the sinks sum up, and its time. What could not be decoded, or fails a cast ([`guard`]), goes into a
+//! sink of its own; what would fail the whole job is refused ([`refuse`]).
 
+mod difference;
+mod guard;
+mod refuse;
 mod sink;
+mod write;
 
+pub use difference::{DIFFERENCES, Difference, Differs, differences};
 use serde::{Deserialize, Serialize};
 pub use sink::ranges_topic;
 use stream::config::SinkSpec;
 
-use super::error::{At, Problem, SqlError};
-use super::syntax::{ColumnKind, Insert, Item, Node, Syntax, Table};
+use super::error::{At, SqlError};
+use super::syntax::{ColumnKind, Insert, Item, Table};
 use super::{check, statement};
+use guard::Guard;
 
 /// The table under the view; no table of a job text has this name, as it would have to stand in backticks.
 const SOURCE: &str = "isolane source";
 /// Where records are set apart; no sink has this name, nor its folder.
 const SET_APART: &str = "set-apart";
+/// The folder in it of records that no sink gets: those that could not be decoded. The name by which readers know a NULL.
+const OF_ALL: &str = "__HIVE_DEFAULT_PARTITION__";
 /// Where a job reads and writes on Flink.
 #[derive(Clone, Copy, Debug)]
 pub struct FlinkPlace<'a> {
@@ -47,6 +56,12 @@ pub struct FlinkLeg {
     pub insert: String,
 }
 
+/// The folders, below the one that a job's set-apart files lie in, of what it has set apart for this sink: what could not be
+/// decoded, which no sink gets, and what failed on the way to this one.
+pub fn set_apart_folders(sink: &str) -> [String; 2] {
+    [OF_ALL, sink].map(|sink| format!("sink={sink}"))
+}
+
 /// Writes a job text for Flink.
 ///
 /// # Errors
@@ -55,49 +70,34 @@ pub fn for_flink(sql: &str, sinks: &[SinkSpec], place: FlinkPlace) -> Result<Fli
     let names: Vec<&str> = sinks.iter().map(|sink| sink.name.as_str()).collect();
     let job = check(sql, &names)?;
     let script = statement::script(sql).map_err(|problem| SqlError { problems: vec![problem] })?;
-    let in_tables = script.tables.iter().flat_map(failing_in);
-    let problems: Vec<Problem> = script.inserts.iter().flat_map(failing).chain(in_tables).collect();
-    let table = script.tables.iter().find(|table| table.name == job.source.name);
-    let (Some(table), []) = (table, &problems[..]) else { return Err(SqlError { problems }) };
-    let (text, columns) = (Slices(sql), Columns::of(table));
-    let mut legs = Vec::with_capacity(job.legs.len() + 1);
+    let Some(table) = script.tables.iter().find(|table| table.name == job.source.name) else {
+        unreachable!("the job was planned, so that its source is declared")
+    };
+    let guard = Guard::new(&script, table);
+    let mut problems = refuse::problems(&script, table, &guard);
+    let (text, columns) = (Slices { sql, guard: &guard }, Columns::of(table));
+    let (mut legs, mut failing) = (Vec::with_capacity(job.legs.len() + 1), Vec::new());
     for (insert, plan) in script.inserts.iter().zip(&job.legs) {
-        let select = |more: &str| columns.select(&text, insert, more);
+        let cause = guard.cause(insert, plan).unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        let select = |more: &str| columns.select(&text, insert, more, cause.as_deref());
         for sink in sinks.iter().filter(|sink| sink.name == plan.sink) {
-            legs.push(sink::leg(plan, sink, place, &columns.il, select)?);
+            match sink::leg(plan, sink, place, &columns.il, insert.at, select) {
+                Ok(leg) => legs.push(leg),
+                Err(problem) => problems.push(problem),
+            }
         }
+        failing.extend(cause.map(|cause| columns.failed(insert, &cause)));
     }
-    legs.push(columns.set_apart(place));
+    if !problems.is_empty() {
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        return Err(SqlError { problems });
+    }
+    legs.push(columns.set_apart(place, &failing));
     let tables = vec![columns.table(&text, table, place), columns.view(table)];
     Ok(FlinkText { source: SOURCE.to_owned(), tables, legs })
-}
-
-/// The casts of an INSERT that fail, on Flink, the job and not the row.
-fn failing(insert: &Insert) -> Vec<Problem> {
-    let items = insert.items.iter().filter_map(|item| match item {
-        Item::One(node, _) => Some(node),
-        Item::All(_) => None,
-    });
-    items.chain(&insert.condition).flat_map(casts).collect()
-}
-
-fn failing_in(table: &Table) -> Vec<Problem> {
-    let computed = table.columns.iter().filter_map(|column| match &column.kind {
-        ColumnKind::Computed(node) => Some(node),
-        _ => None,
-    });
-    computed.flat_map(casts).collect()
-}
-
-fn casts(node: &Node) -> Vec<Problem> {
-    let own = match &*node.syntax {
-        // Whatever is cast to text can be; so can NULL.
-        Syntax::Cast { safe: false, input, ty } => !ty.is_text() && !matches!(&*input.syntax, Syntax::Null),
-        _ => false,
-    };
-    let advice = "write TRY_CAST, and leave out with WHERE what became NULL";
-    let own = own.then(|| node.at.problem("on Flink a value that cannot be cast fails the whole job", advice));
-    own.into_iter().chain(node.syntax.parts().into_iter().flat_map(casts)).collect()
 }
 
 /// The names under which the source's table has what the engine needs: the user's own where they are declared, as Flink takes
@@ -148,15 +148,15 @@ impl Columns {
             .into_iter()
             .chain(own.filter(|(name, _)| is_format(name)))
             .map(|(name, value)| format!("{} = {}", literal(name), literal(value)));
-        let body = text.between(table.body_from, table.body_to).trim();
+        let body = text.between(table.body_from, table.body_to);
         let options = options.collect::<Vec<_>>().join(", ");
-        format!("CREATE TABLE {} (\n  {body}{}\n) WITH ({options})", quoted(SOURCE), self.added)
+        format!("CREATE TABLE {} (\n  {}{}\n) WITH ({options})", quoted(SOURCE), body.trim(), self.added)
     }
 
-    /// The records that could be decoded, with where they come from.
+    /// The records that could be decoded, with where they come from and their own bytes.
     fn view(&self, table: &Table) -> String {
-        let il = (!self.declared.contains(&self.il)).then(|| self.il.clone());
-        let columns = self.declared.iter().cloned().chain(il).collect::<Vec<_>>().join(", ");
+        let added = [&self.il, &self.value].into_iter().filter(|name| !self.declared.contains(name));
+        let columns = self.declared.iter().chain(added).cloned().collect::<Vec<_>>().join(", ");
         format!(
             "CREATE VIEW {} AS SELECT {columns}, {} AS {} FROM {} WHERE {} IS NULL",
             quoted(&table.name),
@@ -167,37 +167,57 @@ impl Columns {
         )
     }
 
-    /// The user's SELECT, with `more` columns; `*` is what was declared.
-    fn select(&self, text: &Slices, insert: &Insert, more: &str) -> String {
+    /// The user's SELECT, with `more` columns; `*` is what was declared. Rows that have a `cause` are left out.
+    fn select(&self, text: &Slices, insert: &Insert, more: &str, cause: Option<&str>) -> String {
         let mut items = String::new();
         let mut from = insert.select_at;
         for item in &insert.items {
             if let Item::All(at) = item {
-                items += text.between(from, *at);
+                items += &text.between(from, *at);
                 items += &self.declared.join(", ");
                 from = At { column: at.column + 1, ..*at };
             }
         }
         items += text.between(from, insert.from_at).trim_end();
+        let rest = match cause {
+            None => text.between(insert.from_at, insert.end_at).trim_end().to_owned(),
+            Some(cause) => {
+                let own = insert.condition.as_ref().map(|node| format!("{} AND ", text.guard.write(node)));
+                format!("FROM {} WHERE {}{cause} IS NULL", named(insert), own.unwrap_or_default())
+            }
+        };
         // A line of its own: a comment may stand at the end of the one before.
-        format!("{items}\n, {more} {}", text.between(insert.from_at, insert.end_at).trim_end())
+        format!("{items}\n, {more} {rest}")
     }
 
-    fn set_apart(&self, place: FlinkPlace) -> FlinkLeg {
+    /// The SELECT of the records that an INSERT fails.
+    fn failed(&self, insert: &Insert, cause: &str) -> String {
+        let (sink, Self { il, value, .. }) = (literal(&insert.sink), self);
+        format!(
+            "SELECT `$il`, 'quarantined', `$cause`, `$value`, `$il`, {sink} FROM (\nSELECT {il} AS `$il`, {value} AS `$value`, \
+             {cause} AS `$cause` FROM {}\n) WHERE `$cause` IS NOT NULL",
+            named(insert)
+        )
+    }
+
+    /// What is set apart, in a folder for each sink. `failing` select what fails on the way to one.
+    fn set_apart(&self, place: FlinkPlace, failing: &[String]) -> FlinkLeg {
         let (sink, source) = (quoted(SET_APART), quoted(SOURCE));
-        let columns = "`il` STRING, `fate` STRING, `cause` STRING, `value` BYTES";
         let Self { il, fate, cause, value, .. } = self;
+        let undecoded = format!(
+            "SELECT {il}, {fate}, {cause}, {value}, {il}, CAST(NULL AS STRING) FROM {source} WHERE {fate} IS NOT NULL"
+        );
+        let selects = std::iter::once(&undecoded).chain(failing).map(String::as_str).collect::<Vec<_>>();
         FlinkLeg {
-            sink_table: sink::flat_files(
-                SET_APART,
-                columns,
-                &format!("{}/{SET_APART}", place.out.trim_end_matches('/')),
-            ),
-            insert: format!(
-                "INSERT INTO {sink} SELECT {il}, {fate}, {cause}, {value}, {il} FROM {source} WHERE {fate} IS NOT NULL"
-            ),
+            sink_table: sink::set_apart(SET_APART, OF_ALL, &format!("{}/{SET_APART}", place.out.trim_end_matches('/'))),
+            insert: format!("INSERT INTO {sink} {}", selects.join("\nUNION ALL ")),
         }
     }
+}
+
+/// The table that an INSERT reads, under its name there.
+fn named(insert: &Insert) -> String {
+    format!("{} AS {}", quoted(&insert.source), quoted(&insert.alias))
 }
 
 /// A string of Flink SQL.
@@ -210,16 +230,30 @@ fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// The job text by places.
-struct Slices<'a>(&'a str);
+/// The job text by places, with casts that can fail as TRY_CAST.
+struct Slices<'a> {
+    sql: &'a str,
+    guard: &'a Guard<'a>,
+}
 
 impl Slices<'_> {
-    fn between(&self, from: At, to: At) -> &str {
-        self.0.get(self.offset(from)..self.offset(to)).unwrap_or_default()
+    fn between(&self, from: At, to: At) -> String {
+        let mut text = String::new();
+        let mut at = from;
+        for cast in self.guard.tried(from, to) {
+            text += self.slice(at, cast);
+            text += "TRY_";
+            at = cast;
+        }
+        text + self.slice(at, to)
+    }
+
+    fn slice(&self, from: At, to: At) -> &str {
+        self.sql.get(self.offset(from)..self.offset(to)).unwrap_or_default()
     }
 
     fn offset(&self, at: At) -> usize {
-        let mut lines = self.0.split_inclusive('\n');
+        let mut lines = self.sql.split_inclusive('\n');
         let before: usize = lines.by_ref().take(at.line.saturating_sub(1) as usize).map(str::len).sum();
         let line = lines.next().unwrap_or_default();
         let within = line.char_indices().nth(at.column.saturating_sub(1) as usize).map_or(line.len(), |(at, _)| at);
@@ -254,8 +288,8 @@ mod tests {
         );
         assert_eq!(
             text.tables[1],
-            "CREATE VIEW `clicks` AS SELECT `id`, `né`, `at_`, `$il`, COALESCE(CAST(`at_` AS TIMESTAMP_LTZ(3)), `$event_time`, \
-             `$append_time`) AS `$time` FROM `isolane source` WHERE `$fate` IS NULL"
+            "CREATE VIEW `clicks` AS SELECT `id`, `né`, `at_`, `$il`, `$value`, COALESCE(CAST(`at_` AS TIMESTAMP_LTZ(3)), \
+             `$event_time`, `$append_time`) AS `$time` FROM `isolane source` WHERE `$fate` IS NULL"
         );
         let hours = "DATE_FORMAT(`$time`, 'yyyy-MM-dd'), DATE_FORMAT(`$time`, 'HH')";
         let insert = |leg: usize, select: &str, from: &str| {
@@ -291,22 +325,128 @@ mod tests {
             INSERT INTO good SELECT * FROM r";
         let text = written(sql).unwrap_or_else(|error| panic!("{error}"));
         assert!(!text.tables[0].contains("`$il`") && text.tables[0].contains("`$fate`"), "{}", text.tables[0]);
-        assert!(text.tables[1].contains("SELECT `line`, `origin`, COALESCE(`$event_time`"), "{}", text.tables[1]);
+        assert!(
+            text.tables[1].contains("SELECT `line`, `origin`, `$value`, COALESCE(`$event_time`"),
+            "{}",
+            text.tables[1]
+        );
         assert!(text.legs[0].insert.starts_with("INSERT INTO `good` SELECT `line`, `origin`\n, `origin`, DATE_FORMAT"));
     }
 
     #[test]
-    fn what_would_fail_the_whole_job_is_refused() {
-        let table = "CREATE TABLE r (line STRING) WITH ('format' = 'raw');";
-        for insert in
-            ["SELECT CAST(line AS INT) AS n FROM r", "SELECT line FROM r WHERE NOT (CAST(line AS DATE) IS NULL)"]
-        {
-            let error = written(&format!("{table} INSERT INTO good {insert}")).unwrap_err();
-            assert!(error.to_string().contains("TRY_CAST"), "{error}");
+    fn a_cast_that_fails_sets_the_record_apart() {
+        let sql = "CREATE TABLE r (line STRING, n AS CAST(line AS INT)) WITH ('format' = 'raw');\n\
+            INSERT INTO good SELECT x.n, CAST(x.line AS DATE) AS d FROM r AS x WHERE x.n > 3";
+        let text = written(sql).unwrap_or_else(|error| panic!("{error}"));
+        assert!(text.tables[0].contains("n AS TRY_CAST(line AS INT)"), "{}", text.tables[0]);
+        let shown = "CASE WHEN CHAR_LENGTH(`line`) > 64 THEN SUBSTRING(`line`, 1, 64) || '…' ELSE `line` END";
+        let int = format!(
+            "CASE WHEN TRY_CAST(`line` AS INT) IS NULL AND `line` IS NOT NULL THEN 'CAST: \'\'' || {shown} || '\'\' is no INT' END"
+        );
+        let date = int.replace("`line`", "`x`.`line`").replace("INT", "DATE");
+        let cause = format!("COALESCE({int}, CASE WHEN (`x`.`n` > 3) THEN {date} END)");
+        let rest = format!("FROM `r` AS `x` WHERE (`x`.`n` > 3) AND {cause} IS NULL");
+        let items = "SELECT x.n, TRY_CAST(x.line AS DATE) AS d\n, `$il`, DATE_FORMAT";
+        let insert = &text.legs[0].insert;
+        assert!(insert.starts_with(&format!("INSERT INTO `good` {items}")) && insert.ends_with(&rest), "{insert}");
+        assert_eq!(
+            text.legs[1].insert,
+            format!(
+                "INSERT INTO `set-apart` SELECT `$il`, `$fate`, `$cause`, `$value`, `$il`, CAST(NULL AS STRING) FROM `isolane source` \
+                 WHERE `$fate` IS NOT NULL\nUNION ALL SELECT `$il`, 'quarantined', `$cause`, `$value`, `$il`, 'good' FROM (\n\
+                 SELECT `$il` AS `$il`, `$value` AS `$value`, {cause} AS `$cause` FROM `r` AS `x`\n) WHERE `$cause` IS NOT NULL"
+            )
+        );
+    }
+
+    #[test]
+    fn only_what_is_asked_for_fails() {
+        let cause = |select: &str| {
+            let table = "CREATE TABLE r (a STRING, b DOUBLE, k STRING) WITH ('format' = 'json');";
+            let text = written(&format!("{table} INSERT INTO good SELECT {select} FROM r"))
+                .unwrap_or_else(|error| panic!("{error}"));
+            let (_, cause) = text.legs[1].insert.split_once("`$value` AS `$value`, ")?;
+            let cause = cause.split_once(" AS `$cause`")?.0.to_owned();
+            // The cause of `CAST(a AS INT)`, short.
+            let (from, to) = (cause.find("CASE WHEN TRY_CAST(`a` AS INT) IS NULL AND")?, " is no INT' END");
+            let end = cause.find(to)? + to.len();
+            Some(cause.replace(&cause.clone()[from..end], "A"))
+        };
+        let int = "CAST(a AS INT)";
+        let cases = [
+            (format!("k = 'x' AND {int} > 1 AS c"), "CASE WHEN (`k` = 'x') IS FALSE THEN NULL ELSE A END"),
+            (format!("k = 'x' OR {int} > 1 OR k = 'y' AS c"), "CASE WHEN (`k` = 'x') IS TRUE THEN NULL ELSE A END"),
+            (format!("COALESCE({int}, 1) AS c"), "A"),
+            (format!("COALESCE(1, {int}) AS c"), "CASE WHEN 1 IS NOT NULL THEN NULL ELSE A END"),
+            (format!("CASE k WHEN 'x' THEN 1 ELSE {int} END AS c"), "CASE WHEN (`k` = 'x') THEN NULL ELSE A END"),
+            (format!("IF(k = 'x', {int}, {int} + 1) AS c"), "CASE WHEN (`k` = 'x') THEN A ELSE A END"),
+            (format!("1 BETWEEN 0 AND {int} AS c"), "CASE WHEN (1 >= 0) IS FALSE THEN NULL ELSE A END"),
+            (format!("{int} AS c, {int} AS d"), "A"),
+        ];
+        for (select, expected) in cases {
+            assert_eq!(cause(&select).as_deref(), Some(expected), "{select}");
         }
-        let required = format!("{table} CREATE TABLE good (line STRING NOT NULL); INSERT INTO good SELECT line FROM r");
-        assert!(written(&required).unwrap_err().to_string().contains("NOT NULL"));
-        let null = "INSERT INTO good SELECT CAST(line AS STRING) AS line, CAST(NULL AS INT) AS n, TRY_CAST(line AS INT) AS m FROM r";
-        assert!(written(&format!("{table} {null}")).is_ok());
+        for select in
+            ["TRY_CAST(a AS INT) AS c", "CAST(NULL AS INT) AS c", "CAST(b AS INT) AS c", "CAST(b AS STRING) AS c"]
+        {
+            assert_eq!(cause(select), None, "{select}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_out_is_refused() {
+        let table = "CREATE TABLE r (a STRING, k STRING, n AS CAST(a || k AS INT)) WITH ('format' = 'json');";
+        let written = |select: String| written(&format!("{table} INSERT INTO good SELECT {select} AS c FROM r"));
+        let branches =
+            |n: usize| (0..n).map(|at| format!(" WHEN k = '{at}' THEN CAST(a || '{at}' AS INT)")).collect::<String>();
+        assert!(written(format!("CASE{} END", branches(300))).is_ok());
+        let error = written(format!("CASE{} END", branches(1_200))).unwrap_err().to_string();
+        assert!(error.contains("more than 262144 bytes") && error.contains("TRY_CAST"), "{error}");
+        let chain =
+            |n: usize| (0..n).map(|at| format!("CAST(a || '{at}' AS INT) > 1")).collect::<Vec<_>>().join(" OR ");
+        assert!(written(chain(60)).is_ok() && written(chain(70)).unwrap_err().to_string().contains("levels"));
+        let idle = vec!["k = 'x'"; 5_000].join(" OR ");
+        assert!(written(format!("{idle} OR n > 1")).is_ok(), "a chain is one level");
+        assert!(written(format!("CASE{} ELSE n END", " WHEN k = '' THEN 1".repeat(3_000))).is_ok(), "and so is a CASE");
+    }
+
+    #[test]
+    fn a_column_that_may_not_be_null_sets_the_record_apart() {
+        let sql = "CREATE TABLE r (line STRING) WITH ('format' = 'raw'); CREATE TABLE good (line STRING NOT NULL);\n\
+            INSERT INTO good SELECT line FROM r";
+        let text = written(sql).unwrap_or_else(|error| panic!("{error}"));
+        assert!(text.legs[0].sink_table.contains("(`line` STRING, "), "{}", text.legs[0].sink_table);
+        let cause = "CASE WHEN `line` IS NULL THEN CAST('column `line` is NOT NULL' AS STRING) END";
+        assert!(
+            text.legs[0].insert.ends_with(&format!("FROM `r` AS `r` WHERE {cause} IS NULL")),
+            "{}",
+            text.legs[0].insert
+        );
+    }
+
+    #[test]
+    fn what_would_fail_the_whole_job_is_refused() {
+        let table = "CREATE TABLE r (a INT, b INT, d DOUBLE, t TIMESTAMP(3), s STRING) WITH ('format' = 'json');";
+        let refused = [
+            ("a / b", 90, "NULLIF"),
+            ("a % (b + 1)", 90, "NULLIF"),
+            ("MOD(a, b)", 88, "NULLIF"),
+            ("CAST(a AS DECIMAL(5, 2)) / 0", 113, "NULLIF"),
+            ("DATE_FORMAT(t, s)", 88, "literal"),
+            ("JSON_VALUE(s, '$.a' RETURNING INT)", 88, "CAST(JSON_VALUE"),
+            ("JSON_VALUE(s, '$.a' ERROR ON EMPTY)", 88, "NOT NULL"),
+        ];
+        let before = format!("{table}\nINSERT INTO good SELECT ");
+        for (select, column, advice) in refused {
+            let error = written(&format!("{before}{select} AS x FROM r")).unwrap_err().to_string();
+            let place = format!("line 2, column {}: on Flink", column - 88 + 25);
+            assert!(error.starts_with(&place) && error.contains(advice), "{select}: {error}");
+        }
+        for select in ["a / 2", "MOD(a, NULLIF(b, 0))", "a / d", "JSON_VALUE(s, '$.a' DEFAULT 'x' ON EMPTY)"] {
+            assert!(written(&format!("{before}{select} AS x FROM r")).is_ok(), "{select}");
+        }
+        let metadata =
+            "CREATE TABLE r (a INT, il INT METADATA) WITH ('format' = 'json'); INSERT INTO good SELECT a FROM r";
+        assert!(written(metadata).unwrap_err().to_string().contains("declare it STRING"));
     }
 }

@@ -37,7 +37,10 @@ use arrow_schema::SchemaRef;
 
 pub use error::{Problem, SqlError};
 use expr::Expr;
-pub use flink::{FlinkLeg, FlinkPlace, FlinkText, for_flink, ranges_topic};
+pub use flink::{
+    DIFFERENCES, Difference, Differs, FlinkLeg, FlinkPlace, FlinkText, differences, for_flink, ranges_topic,
+    set_apart_folders,
+};
 
 /// A checked job: one source table, and a leg per INSERT.
 #[derive(Clone, Debug)]

@@ -32,6 +32,11 @@ pub fn plan(script: Script, sinks: &[&str]) -> Result<Job, Vec<Problem>> {
     }
 }
 
+/// The columns of a source table, and what they stand for.
+pub fn columns(table: &Table) -> Vec<(String, Expr)> {
+    Planner::default().source(table).1
+}
+
 struct Planner {
     problems: Vec<Problem>,
     warnings: Vec<String>,
@@ -146,7 +151,8 @@ impl Planner {
         let known = columns.clone();
         for column in &table.columns {
             let ColumnKind::Computed(node) = &column.kind else { continue };
-            let bound = self.scope(&table.name, &known).bind(node);
+            // No table stands before a column here: Flink knows none yet.
+            let bound = self.scope("", &known).bind(node);
             if let Some(expr) = self.keep(bound) {
                 columns.push((column.name.clone(), expr));
             }

@@ -77,7 +77,7 @@ def counted(rows, places, apart):
 here, here_places, here_footers = parquet("out/a.b.c/files/dt=*/hour=*/*", "kept")
 there, there_places, there_footers = parquet("flink/files/dt=*/hour=*/*", "kept")
 _, here_apart, _ = parquet("out/a.b.c/files/_quarantine/*", "il")
-_, there_apart, _ = parquet("flink/set-apart/*", "il")
+_, there_apart, _ = parquet("flink/set-apart/sink=*/*", "il")
 footers = {source: here_footers.get(source, []) + there_footers.get(source, []) for source in {*here_footers, *there_footers}}
 files = counted(here + there, here_places + there_places, here_apart + there_apart)
 files |= {

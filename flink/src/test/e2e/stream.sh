@@ -36,12 +36,12 @@ cat >"$WORK/stream.json" <<J
 {"id": "$ID", "engine": "flink", "format": "json", "partitions": 2, "limits": {"checkpoint_ms": 1000},
  "sinks": [{"name": "files", "kind": "files"},
   {"name": "topic", "kind": "kafka", "brokers": "127.0.0.1:49092", "topic": "clean", "key": "name", "headers": ["even"]}],
- "sql": "CREATE TABLE clicks (id INT, name STRING) WITH ('format' = 'json'); EXECUTE STATEMENT SET BEGIN INSERT INTO files SELECT id, UPPER(name) AS name FROM clicks WHERE MOD(id, 10) <> 0; INSERT INTO topic SELECT id, name, CASE WHEN MOD(id, 2) = 0 THEN 'yes' END AS even FROM clicks; END"}
+ "sql": "CREATE TABLE clicks (id INT, name STRING) WITH ('format' = 'json'); EXECUTE STATEMENT SET BEGIN INSERT INTO files SELECT id, UPPER(name) AS name, CAST(CASE WHEN MOD(id, 1000) = 11 THEN name ELSE '7' END AS INT) AS n FROM clicks WHERE MOD(id, 10) <> 0; INSERT INTO topic SELECT id, name, CASE WHEN MOD(id, 2) = 0 THEN 'yes' END AS even FROM clicks WHERE CAST(CASE WHEN MOD(id, 1000) = 13 THEN name ELSE '7' END AS INT) = 7; END"}
 J
-jq '.sql |= sub("UPPER\\(name\\)"; "CAST(name AS INT)")' "$WORK/stream.json" >"$WORK/refused.json"
-if "$ISOLANE" stream create --file "$WORK/refused.json" 2>"$WORK/refused.txt"; then say "a cast that fails the job was taken"; exit 1; fi
-grep -q "line 1, column .*TRY_CAST" "$WORK/refused.txt"; say "refused: $(cat "$WORK/refused.txt")"
-"$ISOLANE" stream create --file "$WORK/stream.json"; engine
+jq '.sql |= sub("UPPER\\(name\\)"; "1 / id")' "$WORK/stream.json" >"$WORK/refused.json"
+if "$ISOLANE" stream create --file "$WORK/refused.json" 2>"$WORK/refused.txt"; then say "a division that fails the job was taken"; exit 1; fi
+grep -q "line 1, column .*NULLIF" "$WORK/refused.txt"; say "refused: $(cat "$WORK/refused.txt")"
+"$ISOLANE" stream create --file "$WORK/stream.json" 2>"$WORK/warned.txt"; grep -q json-rest "$WORK/warned.txt"; engine
 until_ok "the job" 160 is_running; say "the job runs: $("$ISOLANE" status "$ID" | tail -1)"
 for round in $(seq "$ROUNDS"); do
   seq $(((round - 1) * EACH)) $((round * EACH - 1)) | awk '{ if ($1 % 1000 == 7) print "{\"id\": " $1 ", oh"; else print "{\"id\": " $1 ", \"name\": \"n" $1 "\"}" }' >"$WORK/lines"

@@ -4,7 +4,7 @@
 use stream::config::{Compression, KafkaFormat, KafkaTarget, SinkKind, SinkSpec};
 
 use super::super::LegPlan;
-use super::super::error::{Problem, SqlError};
+use super::super::error::{At, Problem};
 use super::super::plan::OutputColumn;
 use super::super::types::SqlType;
 use super::{FlinkLeg, FlinkPlace, literal, quoted};
@@ -19,26 +19,25 @@ const FORMAT: &str =
     "'format' = 'isolane-parquet', 'isolane-parquet.il' = '$il', 'isolane-parquet.compression' = 'ZSTD'";
 
 /// The leg that inserts what `select` selects into its sink. `il` is the column that says where a row comes from; `select` gives
-/// the SELECT with these columns appended.
+/// the SELECT with these columns appended. `at` is the INSERT's place.
+///
+/// # Errors
+/// What cannot be a column of such a sink there.
 pub fn leg(
     plan: &LegPlan,
     sink: &SinkSpec,
     place: FlinkPlace,
     il: &str,
+    at: At,
     select: impl Fn(&str) -> String,
-) -> Result<FlinkLeg, SqlError> {
-    if let Some(column) = plan.outputs.iter().find(|output| output.required) {
-        let message =
-            format!("`{}` of `{}` is NOT NULL: on Flink a NULL there fails the whole job", column.name, plan.sink);
-        return Err(whole(message, "remove NOT NULL; leave such rows out with WHERE"));
-    }
+) -> Result<FlinkLeg, Problem> {
     match &sink.kind {
         SinkKind::Files { path } => {
             let default = || format!("{}/{}", place.out.trim_end_matches('/'), sink.name);
             let url = path.as_ref().map_or_else(default, |path| format!("file://{}", path.display()));
-            of_files(plan, &url, il, select)
+            of_files(plan, &url, il, at, select)
         }
-        SinkKind::Kafka(target) => of_topic(plan, target, place, il, select),
+        SinkKind::Kafka(target) => of_topic(plan, target, place, il, at, select),
     }
 }
 
@@ -47,18 +46,19 @@ pub fn ranges_topic(topic: &str, sink: &str) -> String {
     format!("{topic}.{sink}.ranges")
 }
 
-/// A table of Parquet files that lie side by side.
-pub fn flat_files(name: &str, columns: &str, url: &str) -> String {
-    let (table, path) = (quoted(name), literal(url));
+/// The table of what is set apart: Parquet files in a folder for each sink, `of_all` for those that are no sink's.
+pub fn set_apart(name: &str, of_all: &str, url: &str) -> String {
+    let (table, path, of_all) = (quoted(name), literal(url), literal(of_all));
     format!(
-        "CREATE TABLE {table} ({columns}, `$il` STRING) WITH ('connector' = 'filesystem', 'path' = {path}, {FORMAT})"
+        "CREATE TABLE {table} (`il` STRING, `fate` STRING, `cause` STRING, `value` BYTES, `$il` STRING, `sink` STRING) \
+         PARTITIONED BY (`sink`) WITH ('connector' = 'filesystem', 'path' = {path}, 'partition.default-name' = {of_all}, {FORMAT})"
     )
 }
 
-fn of_files(plan: &LegPlan, url: &str, il: &str, select: impl Fn(&str) -> String) -> Result<FlinkLeg, SqlError> {
+fn of_files(plan: &LegPlan, url: &str, il: &str, at: At, select: impl Fn(&str) -> String) -> Result<FlinkLeg, Problem> {
     if let Some((name, _)) = FOLDERS.iter().find(|(name, _)| plan.outputs.iter().any(|output| output.name == *name)) {
         let message = format!("`{name}` of `{}`: on Flink files lie in folders that have this name", plan.sink);
-        return Err(whole(message, "give the column another name with AS"));
+        return Err(at.problem(message, "give the column another name with AS"));
     }
     let columns = plan.outputs.iter().map(declared).collect::<Vec<_>>().join(", ");
     let (table, path) = (quoted(&plan.sink), literal(url));
@@ -79,8 +79,9 @@ fn of_topic(
     target: &KafkaTarget,
     place: FlinkPlace,
     il: &str,
+    at: At,
     select: impl Fn(&str) -> String,
-) -> Result<FlinkLeg, SqlError> {
+) -> Result<FlinkLeg, Problem> {
     let is_header = |output: &&OutputColumn| target.headers.contains(&output.name);
     let is_key = |output: &&OutputColumn| target.key.as_ref() == Some(&output.name);
     for output in plan.outputs.iter().filter(|output| is_header(output) || is_key(output)) {
@@ -88,7 +89,7 @@ fn of_topic(
         let is_taken = ty.is_text() || is_key(&output) && matches!(ty, SqlType::Bytes);
         if !is_taken {
             let message = format!("`{}` of `{}` is {ty}: a key or header on Flink is text", output.name, plan.sink);
-            return Err(whole(message, "CAST it AS STRING"));
+            return Err(at.problem(message, "CAST it AS STRING"));
         }
     }
     let values: Vec<&OutputColumn> =
@@ -151,12 +152,9 @@ fn declared(output: &OutputColumn) -> String {
     format!("{} {}", quoted(&output.name), output.expr.ty)
 }
 
-fn whole(message: String, advice: &str) -> SqlError {
-    SqlError { problems: vec![Problem::whole(message, advice)] }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::super::error::SqlError;
     use super::super::{FlinkText, for_flink};
     use super::*;
 

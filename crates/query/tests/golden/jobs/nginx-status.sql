@@ -1,3 +1,5 @@
+-- input: nginx_status.ndjson
+-- sinks: files
 -- Status reports of nginx, one JSON object a record, with nested objects read as ROWs. Reserved words stand in backticks.
 -- Objects whose keys are data (server_zones, upstreams) are declared STRING: they hold the JSON text, for JSON_VALUE.
 CREATE TABLE nginx_status (

@@ -1,3 +1,5 @@
+-- input: apache_access.log
+-- sinks: files
 -- Apache's combined log format, one line a record. Runs unchanged on the embedded engine and on Apache Flink.
 --
 -- A line that does not match as a whole must not become a row of NULLs: REGEXP_EXTRACT yields NULL then, COALESCE turns
