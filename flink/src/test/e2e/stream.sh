@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A stream with engine = "flink", the whole way: made by `isolane stream create` on a deployment whose journal is a real Kafka, its
-# records sent over HTTP, run by a real Flink into Parquet files and a Kafka topic, while the TaskManager and the engine role are
-# killed with -9. What is read from files and topic, and what ledger and status say, must be what was offered. Two to three minutes.
+# records sent over HTTP, run by a real Flink into Parquet files and a Kafka topic, while the TaskManager, the engine role and, ten times,
+# admin are killed with -9. What is read from files and topic, and what ledger and status say, must be what was offered. Two to three minutes.
 #   stream.sh WORK FLINK KAFKA EXTRA   as in run.sh
 #   ISOLANE                            the program, built with the feature kafka
 #   PYTHON                             a Python with pyarrow
@@ -43,9 +43,12 @@ if "$ISOLANE" stream create --file "$WORK/refused.json" 2>"$WORK/refused.txt"; t
 grep -q "line 1, column .*NULLIF" "$WORK/refused.txt"; say "refused: $(cat "$WORK/refused.txt")"
 "$ISOLANE" stream create --file "$WORK/stream.json" 2>"$WORK/warned.txt"; grep -q json-rest "$WORK/warned.txt"; engine
 until_ok "the job" 160 is_running; say "the job runs: $("$ISOLANE" status "$ID" | tail -1)"
+admin() { pgrep -P "$(cat "$PIDS/isolane")" -f ' admin '; }
+kill_admin() { until_ok "admin's start" 60 admin; kill -9 "$(admin)"; say "kill -9 of admin"; }
 for round in $(seq "$ROUNDS"); do
   seq $(((round - 1) * EACH)) $((round * EACH - 1)) | awk '{ if ($1 % 1000 == 7) print "{\"id\": " $1 ", oh"; else print "{\"id\": " $1 ", \"name\": \"n" $1 "\"}" }' >"$WORK/lines"
   cat "$WORK/lines" >>"$WORK/offered"; "$ISOLANE" send "$ID" "$WORK/lines" >/dev/null
+  [ $((round % 2)) = 1 ] || kill_admin
   case $round in
     5) say "kill -9 of the TaskManager"; kill -9 "$(cat "$PIDS/tm")"; rm "$PIDS/tm"; tm ;;
     10) say "kill -9 of the engine role"; kill -9 "$(cat "$PIDS/engine")"; rm "$PIDS/engine"; engine ;;
