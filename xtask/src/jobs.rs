@@ -1,5 +1,5 @@
 //! `golden jobs`: runs the whole jobs of `crates/query/tests/golden/jobs` on a real Flink, over a real Kafka, and writes or checks what is
-//! kept of their answers: counts, digests and some rows, not the data. `isolane sql flink` writes their texts, `flink/src/test/e2e/jobs.sh`
+//! kept of their answers: counts and digests, not the data. `isolane sql flink` writes their texts, `flink/src/test/e2e/jobs.sh`
 //! runs them, the harness's `answers` reads what they wrote. The embedded engine is held against the same files by a test.
 
 use std::fs::{self, File};
