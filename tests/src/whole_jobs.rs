@@ -124,7 +124,9 @@ impl Answers {
         let rows_kept = if job.is_made() { KEPT_ROWS } else { 0 };
         let of = |lines: &BTreeMap<String, Vec<String>>| -> Value {
             let some = lines.iter().filter(|(_, lines)| !lines.is_empty());
-            some.map(|(sink, lines)| (sink.clone(), summary(lines.clone(), rows_kept))).collect::<serde_json::Map<_, _>>().into()
+            some.map(|(sink, lines)| (sink.clone(), summary(lines.clone(), rows_kept)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
         };
         let whole = json!({"rows": of(&self.rows), "set apart": of(&self.apart)});
         format!("{whole:#}\n")

@@ -348,8 +348,8 @@ impl<P: Produce> Dispatcher<P> {
 
     /// What time brings: a changed configuration, slices, ended turns and rests, deadlines, lanes that have drained.
     fn look_around(&mut self) {
-        // Whoever changed it may be gone.
-        if self.config.has_changed().unwrap_or(false) {
+        // Asked of the value, and not of the channel: whoever changed it may be gone.
+        if self.config.borrow().has_changed() {
             self.follow_config();
         }
         let now = Instant::now();

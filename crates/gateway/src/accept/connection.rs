@@ -10,8 +10,8 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::Request;
+use axum::body::{Body, HttpBody};
+use axum::http::{HeaderValue, Method, Request, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -168,10 +168,12 @@ async fn talk<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, A: Answers>(
         let under_way = seat.begin();
         let (answers, shared) = (answers.clone(), Arc::clone(&shared));
         async move {
+            let is_head = request.method() == Method::HEAD;
             let response = match local_only && host::is_foreign(&request) {
                 true => Refused::ForeignHost.into_response(),
                 false => answers.answer(request.map(Body::new), shared).await,
             };
+            let response = if is_head { head_of(response) } else { response };
             Ok::<_, Infallible>(under_way.until_answered(response))
         }
     });
@@ -204,6 +206,14 @@ async fn talk<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static, A: Answers>(
             metrics::refused_request(reason);
         }
     }
+}
+
+/// What a `HEAD` hears: over HTTP/2 a body would be sent, and is an error of the protocol.
+fn head_of(mut response: Response) -> Response {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response.map(|_| Body::empty())
 }
 
 /// What a client did wrong whose connection broke. Silence between two requests is no fault, nor is a broken network.

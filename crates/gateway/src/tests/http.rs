@@ -3,9 +3,13 @@
 use std::collections::HashSet;
 use std::io::Write;
 
-use ::http::{Method, StatusCode};
+use ::http::{Method, Request, StatusCode};
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 use stream::limits::BATCH_BYTES_MAX;
 use stream::wire::RefusalReason;
@@ -106,6 +110,22 @@ async fn paths_are_told_apart_by_all_of_their_parts() {
         assert_eq!((answer.status.as_u16(), answer.allow.as_deref()), (status, allow), "{path}");
     }
     assert_eq!(gateway.journal.bodies("a"), ["x"]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_has_no_body_over_http_2_either() {
+    let gateway = gateway().await;
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Full<Bytes>>();
+    for (path, status, length) in [("/health", 200, Some("3")), ("/elsewhere", 404, None)] {
+        let request = Request::head(format!("http://{}{path}", gateway.http)).body(Full::default()).unwrap();
+        let (head, body) = client.request(request).await.unwrap().into_parts();
+        assert_eq!(head.status.as_u16(), status);
+        let stated = head.headers.get("content-length").map(|length| length.to_str().unwrap());
+        assert!(stated.is_some() && length.is_none_or(|length| stated == Some(length)), "{stated:?}");
+        assert!(body.collect().await.unwrap().to_bytes().is_empty());
+    }
+    drop(client);
     gateway.stop().await;
 }
 
