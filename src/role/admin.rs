@@ -75,7 +75,9 @@ fn check_job(spec: &StreamSpec, journal: &Address) -> Result<Vec<String>, String
             let differing =
                 for_flink(&config.sql(), &spec.sinks, place).and_then(|_| differences(&config.sql(), &sinks));
             let differing = differing.map_err(|error| format!("engine flink: {error}"))?;
-            Ok(differing.iter().map(|differs| format!("the engines differ: {differs}")).collect())
+            let differing = differing.iter().map(|differs| format!("the engines differ: {differs}"));
+            let of_both = job.warnings.into_iter().filter(|warning| !warning.contains(query::sql::EMBEDDED_ONLY));
+            Ok(of_both.chain(differing).collect())
         }
     }
 }

@@ -425,6 +425,17 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_begins_with_table_and_column_is_refused() {
+        let sql = |selected: &str, alias: &str| {
+            let table = "CREATE TABLE line (line STRING, n AS CAST(line AS INT)) WITH ('format' = 'raw');";
+            format!("{table}\nINSERT INTO good SELECT {selected} AS x FROM line{alias}")
+        };
+        let error = written(&sql("1 + line.n", "")).unwrap_err().to_string();
+        assert!(error.starts_with("line 2, column 29: on Flink `line`") && error.contains("with AS"), "{error}");
+        assert!(written(&sql("1 + n", "")).is_ok() && written(&sql("1 + t.n", " AS t")).is_ok());
+    }
+
+    #[test]
     fn what_would_fail_the_whole_job_is_refused() {
         let table = "CREATE TABLE r (a INT, b INT, d DOUBLE, t TIMESTAMP(3), s STRING) WITH ('format' = 'json');";
         let refused = [

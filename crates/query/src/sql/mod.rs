@@ -42,6 +42,9 @@ pub use flink::{
     set_apart_folders,
 };
 
+/// What a warning says that means nothing for Flink.
+pub const EMBEDDED_ONLY: &str = "without effect on the embedded engine";
+
 /// A checked job: one source table, and a leg per INSERT.
 #[derive(Clone, Debug)]
 pub struct Job {

@@ -15,7 +15,7 @@ use super::functions::regexp::Pattern;
 use super::statement::Script;
 use super::syntax::{ColumnKind, Insert, Item, Table};
 use super::types::{self, SqlType};
-use super::{Job, LegPlan, SourceTable, Watermark};
+use super::{EMBEDDED_ONLY, Job, LegPlan, SourceTable, Watermark};
 
 /// Plans a script for a stream with these sinks.
 ///
@@ -174,7 +174,7 @@ impl Planner {
             .collect();
         if !ignored.is_empty() {
             let names = ignored.join(", ");
-            self.warnings.push(format!("table `{}`: without effect on the embedded engine: {names}", table.name));
+            self.warnings.push(format!("table `{}`: {EMBEDDED_ONLY}: {names}", table.name));
         }
         let mut options = json::Options::default();
         match option("json.timestamp-format.standard") {
@@ -310,7 +310,7 @@ impl Planner {
         target: &Table,
     ) -> Option<Vec<OutputColumn>> {
         if !target.options.is_empty() || !target.ignored.is_empty() {
-            let warning = format!("table `{}`: its options are without effect on the embedded engine", target.name);
+            let warning = format!("table `{}`: its options are {EMBEDDED_ONLY}", target.name);
             self.warnings.push(warning);
         }
         let declared: Vec<_> = (target.columns.iter())

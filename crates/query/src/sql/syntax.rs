@@ -306,7 +306,8 @@ impl Syntax {
                 let branches = branches.iter().flat_map(|(when, then)| [when, then]);
                 operand.iter().chain(branches).chain(otherwise).collect()
             }
-            Syntax::Trim { what, input, .. } => what.iter().chain([input]).collect(),
+            // As they are evaluated.
+            Syntax::Trim { what, input, .. } => std::iter::once(input).chain(what).collect(),
             Syntax::JsonValue { input, on_empty, on_error, .. } => {
                 let defaults = [on_empty, on_error].into_iter().filter_map(|otherwise| match otherwise {
                     Otherwise::Default(node) => Some(node),

@@ -149,7 +149,8 @@ impl fmt::Display for SqlType {
             Row(fields) => {
                 f.write_str("ROW<")?;
                 for (i, (name, ty)) in fields.iter().enumerate() {
-                    write!(f, "{}`{name}` {ty}", if i == 0 { "" } else { ", " })?;
+                    let (comma, name) = (if i == 0 { "" } else { ", " }, name.replace('`', "``"));
+                    write!(f, "{comma}`{name}` {ty}")?;
                 }
                 f.write_str(">")
             }

@@ -128,6 +128,7 @@ fn find(guard: &Guard, alias: &str, node: &Node, found: &mut Vec<(At, Difference
             _ => Some(REGEX_COLUMN),
         },
         Syntax::Call(name, parts) if name == "CONCAT" => is_long(guard, alias, parts).then_some(TEXT_LENGTH),
+        Syntax::Cast { input, ty, .. } if ty.is_text() && guard.ty(alias, input) == SqlType::Bytes => Some(TEXT_LENGTH),
         Syntax::Concat(parts) => is_long(guard, alias, parts).then_some(TEXT_LENGTH),
         _ => None,
     };

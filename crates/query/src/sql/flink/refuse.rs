@@ -23,10 +23,26 @@ pub fn problems(script: &Script, table: &Table, guard: &Guard) -> Vec<Problem> {
             ColumnKind::Physical { .. } => {}
         }
     }
+    let computed = || table.columns.iter().filter_map(guard::definition);
     for insert in &script.inserts {
+        if table.columns.iter().any(|column| column.name == insert.alias) {
+            let all = guard::items(insert).chain(&insert.condition).chain(computed());
+            problems.extend(all.filter_map(|node| begins_with(node, &insert.alias)).next().map(|node| {
+                let message = format!("on Flink `{0}` before a dot is the table, here the column `{0}`", insert.alias);
+                node.at.problem(message, "give the table another name with AS")
+            }));
+        }
         guard::items(insert).chain(&insert.condition).for_each(|node| find(guard, &insert.alias, node, &mut problems));
     }
     problems
+}
+
+/// The first path in an expression that begins with this name and has more parts.
+fn begins_with<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
+    match &*node.syntax {
+        Syntax::Name(path) if path.len() > 1 && path[0] == name => Some(node),
+        syntax => syntax.parts().into_iter().find_map(|part| begins_with(part, name)),
+    }
 }
 
 /// Finds it in an expression. `alias` may stand before its columns.
