@@ -1,6 +1,6 @@
 //! `golden jobs`: runs the whole jobs of `crates/query/tests/golden/jobs` on a real Flink, over a real Kafka, and writes or checks what is
 //! kept of their answers: counts and digests, not the data. `isolane sql flink` writes their texts, `flink/src/test/e2e/jobs.sh`
-//! runs them, the harness's `answers` reads what they wrote. The embedded engine is held against the same files by a test.
+//! runs them, the harness's `answers` says which there are and reads what they wrote. The embedded engine is held against the same files by a test.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::test::{binary, build, target};
 /// Where `jobs.sh` has its Kafka.
 const CLUSTERS: &str = "normal=127.0.0.1:49092";
 
-/// A job, by what its text says of it (see `tests/src/whole_jobs.rs`).
+/// A job (see `tests/src/whole_jobs.rs`).
 struct Job {
     name: String,
     path: PathBuf,
@@ -26,14 +26,14 @@ struct Job {
 
 /// Runs the jobs that are asked for, with the connector as it was packaged last.
 pub fn run(options: &Options) -> Result<()> {
-    let asked: Vec<Job> = jobs()?.into_iter().step_by(options.every).collect();
     build()?;
+    let asked: Vec<Job> = jobs()?.into_iter().step_by(options.every).collect();
     let work = root().join("target/flink-jobs");
     flink::empty(&work)?;
     prepare(&asked, &work)?;
     flink::run_script("jobs.sh", &work)?;
     let answers = work.join("answers");
-    step("read the answers", Command::new(target().join("answers")).arg(work.join("out")).arg(&answers))?;
+    step("read the answers", Command::new(target().join("answers")).arg("read").arg(work.join("out")).arg(&answers))?;
     let mut differing = 0;
     for job in &asked {
         let file = format!("{}.json", job.name);
@@ -59,25 +59,16 @@ fn folder() -> PathBuf {
     root().join("crates/query/tests/golden/jobs")
 }
 
+/// The jobs as the harness knows them.
 fn jobs() -> Result<Vec<Job>> {
-    let data = std::env::var_os("ISOLANE_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
-    let mut jobs = Vec::new();
-    for entry in fs::read_dir(folder())? {
-        let path = entry?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".sql")) else { continue };
-        let text = fs::read_to_string(&path)?;
-        let said = |key: &str| {
-            let found = text.lines().find_map(|line| line.strip_prefix(&format!("-- {key}: ")));
-            found.with_context(|| format!("{}: no line `-- {key}: ...`", path.display()))
-        };
-        let own = folder().join(said("input")?);
-        let input = if own.is_file() { own } else { data.join(said("input")?) };
-        ensure!(input.is_file(), "{} is missing: set ISOLANE_DATA to the folder of the real data", input.display());
-        let sinks = said("sinks")?.split(", ").map(str::to_owned).collect();
-        jobs.push(Job { name: name.to_owned(), input, sinks, path });
-    }
-    jobs.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(jobs)
+    let listed = Command::new(target().join("answers")).arg("list").output()?;
+    ensure!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr).trim());
+    let job = |line: &str| {
+        let mut parts = line.split('\t').map(str::to_owned);
+        let (name, input) = parts.next().zip(parts.next()).context("no name or no input")?;
+        Ok(Job { path: folder().join(format!("{name}.sql")), name, input: input.into(), sinks: parts.collect() })
+    };
+    String::from_utf8(listed.stdout)?.lines().map(job).collect()
 }
 
 /// Writes the list of the jobs and their texts for Flink.

@@ -32,9 +32,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   golden [jobs] [--check [--sample N]]
                     what Flink answers to the cases of xtask/flink/cases.txt, or to whole jobs on real data; writes or
                     checks the files in crates/query
-  flink [connector|sink|engine]
-                    builds and tests the table connector for Flink with Maven; or tries it, its Kafka sink, or the engine that
-                    keeps its jobs, on a real Kafka and a real Flink (not part of `test`)
+  flink [connector|sink|engine|hand-over|stream]
+                    builds and tests the table connector for Flink with Maven; or tries it, its Kafka sink, the engine that
+                    keeps its jobs, a hand-over, or a whole stream, on a real Kafka and a real Flink (not part of `test`)
   services fetch flink|kafka
                     downloads what the tests are held against, pinned, into target/services
   services up kafka [--dir DIR]
