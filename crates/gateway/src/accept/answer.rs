@@ -95,9 +95,11 @@ impl IntoResponse for Refused {
                 "no_such_path",
                 "POST to /v1/streams/{id}/records, or to json, beacon or otlp/v1/logs beside it",
             ),
-            Self::MethodNotAllowed(_) => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use POST (for a beacon also GET)")
-            }
+            Self::MethodNotAllowed(_) => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this path takes other methods; the header Allow names them",
+            ),
             Self::UnknownEncoding(error) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown_encoding", error.as_str()),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", "the body took too long; send it again"),
         };
