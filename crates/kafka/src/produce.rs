@@ -146,7 +146,7 @@ impl Producer {
         let leader = self.cluster.leader(topic, partition).await?;
         let room = Arc::clone(&self.room).acquire_many_owned(bytes as u32).await.map_err(|_| KafkaError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let turn = self.pulse(&leader.address).turn(Instant::now());
+        let turn = self.pulse(&leader.address).turn(topic, Instant::now());
         let hand_over =
             HandOver { topic: Arc::clone(topic), partition, topic_id: leader.topic_id, records, turn, reply, room };
         self.broker(&leader.address).send(hand_over).await.map_err(|_| KafkaError::Closed)?;
