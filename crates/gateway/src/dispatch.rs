@@ -14,7 +14,7 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use stream::clock::Clock;
 use stream::control::ConfigWatch;
-use stream::limits::IDEMPOTENCY_BYTES_MAX;
+use stream::limits::{COMMIT_LIGHT_BYTES, IDEMPOTENCY_BYTES_MAX};
 use stream::policy::GatewayPolicy;
 use stream::wire::{Refusal, RefusalReason};
 use stream::{Batch, BatchBuilder, Kind, StreamId, crash};
@@ -42,9 +42,11 @@ use crate::{admit, metrics, turns};
 
 /// Messages that wait for the dispatcher; their bytes are in the budget.
 const INBOX_MESSAGES_MAX: usize = 1_024;
-/// Requests on their way to the journal, and how many of one stream there may always be.
+/// Requests on their way to the journal, and how many of one stream there may be at first beside others.
 const UNDER_WAY_MAX: usize = 4_096;
-const UNDER_WAY_FLOOR: usize = 4;
+const UNDER_WAY_START: usize = 4;
+/// A request has a place more for so many bytes: what takes a step longer, and makes others wait longer at each.
+const PLACE_BYTES: usize = COMMIT_LIGHT_BYTES;
 
 /// What a door has admitted.
 #[derive(Debug)]
@@ -120,13 +122,16 @@ impl Handle {
         let deadline = Instant::now() + self.batch_deadline;
         let place = match load {
             Load::Batch(_) => None,
-            Load::Gathered(_) | Load::Keyed { .. } => match timeout_at(deadline, self.under_way.turn(queue)).await {
-                Ok(place) => Some(place),
-                Err(_) => {
-                    tell(sender, Err(crowded()));
-                    return outcome;
+            Load::Gathered(_) | Load::Keyed { .. } => {
+                let places = 1 + permit.bytes() / PLACE_BYTES;
+                match timeout_at(deadline, self.under_way.turn_of(queue, places)).await {
+                    Ok(place) => Some(place),
+                    Err(_) => {
+                        tell(sender, Err(crowded()));
+                        return outcome;
+                    }
                 }
-            },
+            }
         };
         if let Err(refused) = self.inbox.send(Message { queue, load, records, permit, place, deadline, sender }).await {
             tell(refused.0.sender, Err(closing()));
@@ -193,7 +198,7 @@ impl<P: Produce> Dispatcher<P> {
         let (sender, inbox) = mpsc::channel(INBOX_MESSAGES_MAX);
         let (directory, directory_reader) = watch::channel(Arc::default());
         let budget = Budget::new(settings.gateway_bytes_max, settings.queue_bytes_floor);
-        let under_way = Turns::new(UNDER_WAY_MAX, UNDER_WAY_FLOOR);
+        let under_way = Turns::new(UNDER_WAY_MAX, UNDER_WAY_START);
         let nonce: u128 = dice.random();
         let producer = |(number, writer)| {
             let (writer, measured) = (Arc::new(writer), metrics::outstanding_bytes(number));

@@ -6,8 +6,8 @@
 //! Two things are handed out so: threads for pieces of bodies (nobody holds one while he waits for his client), of which
 //! one is always left; and requests on their way through the queues to the journal, whose allowance falls by half
 //! whenever the machine does not keep up, and rises one by one while it does ([`Turns::adjust`]): what a flood gets is
-//! what the others leave, and it waits at the door. Fair queueing with shares of concurrency is what Kubernetes does before
-//! its API (KEP-1040); the rise and fall is TCP's.
+//! what the others leave, and it waits at the door. A heavy request takes several places, and rests afterwards. Fair
+//! queueing with shares of concurrency is what Kubernetes does before its API (KEP-1040); the rise and fall is TCP's.
 //!
 //! Bounded by the requests under way: each waits for one turn at a time.
 
@@ -18,9 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use stream::background;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::budget::QueueId;
 
@@ -39,7 +40,8 @@ const LATE: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub struct Turns {
     places: usize,
-    floor: usize,
+    /// What an allowance begins with.
+    start: usize,
     /// Whether a door's thread was late since the allowance was looked at.
     is_late: AtomicBool,
     state: Mutex<State>,
@@ -62,9 +64,16 @@ struct State {
     held: BTreeMap<QueueId, usize>,
     /// Streams with somebody waiting, in the order of their turns.
     ring: VecDeque<QueueId>,
-    waiting: BTreeMap<QueueId, VecDeque<oneshot::Sender<Turn>>>,
+    waiting: BTreeMap<QueueId, VecDeque<Waiting>>,
     lately: Lately,
     allowance: Allowance,
+}
+
+/// Somebody who waits for so many places.
+#[derive(Debug)]
+struct Waiting {
+    places: usize,
+    sender: oneshot::Sender<Turn>,
 }
 
 /// How many streams have sent lately.
@@ -75,36 +84,46 @@ struct Lately {
     before: usize,
 }
 
-/// A place; the next one's when dropped.
+/// A place, or several; the next one's when dropped.
 #[derive(Debug)]
 pub struct Turn {
     of: Option<(Arc<Turns>, QueueId)>,
+    places: usize,
+    /// When it began, if it is a heavy one.
+    heavy_since: Option<Instant>,
     is_flood: bool,
 }
 
 impl Turns {
-    /// At most `places` at a time; of one stream, while others send, an allowance that begins at `floor`.
-    pub fn new(places: usize, floor: usize) -> Arc<Self> {
+    /// At most `places` at a time; of one stream, while others send, an allowance that begins at `start`.
+    pub fn new(places: usize, start: usize) -> Arc<Self> {
         let places = places.max(1);
         let lately = Lately { since: Instant::now(), now: BTreeSet::new(), before: 0 };
         let (held, ring, waiting) = (BTreeMap::new(), VecDeque::new(), BTreeMap::new());
-        let floor = floor.clamp(1, places);
-        let allowance = Allowance { places: floor, in_time: 0 };
+        let start = start.clamp(1, places);
+        let allowance = Allowance { places: start, in_time: 0 };
         let state = State { free: places, is_wanted: false, held, ring, waiting, lately, allowance };
-        Arc::new(Self { places, floor, is_late: AtomicBool::new(false), state: Mutex::new(state) })
+        Arc::new(Self { places, start, is_late: AtomicBool::new(false), state: Mutex::new(state) })
     }
 
     /// A place for `queue`, when its turn has come.
     pub async fn turn(self: &Arc<Self>, queue: QueueId) -> Turn {
+        self.turn_of(queue, 1).await
+    }
+
+    /// So many places for one piece of work of `queue`, as far as there are that many. What is more than a stream's
+    /// allowance is done when it has nothing else under way.
+    pub async fn turn_of(self: &Arc<Self>, queue: QueueId, places: usize) -> Turn {
+        let places = places.clamp(1, self.places);
         let waiting = {
             let mut state = lock(&self.state);
             state.lately.note(queue, Instant::now());
             let most = self.most(&state);
             // Nobody comes before those of his own stream who wait already.
-            if !state.waiting.contains_key(&queue) && state.takes(queue, most) {
-                return Turn { of: Some((Arc::clone(self), queue)), is_flood: false };
+            if !state.waiting.contains_key(&queue) && state.takes(queue, places, most) {
+                return self.began(queue, places, false);
             }
-            state.wait(queue)
+            state.wait(queue, places)
         };
         match waiting.await {
             Ok(turn) => turn,
@@ -113,18 +132,31 @@ impl Turns {
         }
     }
 
+    fn began(self: &Arc<Self>, queue: QueueId, places: usize, is_flood: bool) -> Turn {
+        let heavy_since = (places > 1).then(Instant::now);
+        Turn { of: Some((Arc::clone(self), queue)), places, heavy_since, is_flood }
+    }
+
+    /// A turn is over.
+    fn end(self: &Arc<Self>, queue: QueueId, places: usize) {
+        let mut state = lock(&self.state);
+        state.give_back(queue, places);
+        self.pass_on(&mut state);
+    }
+
     /// Places that one stream may have now.
     fn most(&self, state: &State) -> usize {
         if state.lately.count() <= 1 { self.places } else { state.allowance.places }
     }
 
     /// A look that comes so late. If it or a door's thread is short of time, the allowance falls by half. After a while in
-    /// time it rises by one, or falls by one if nobody has had to wait meanwhile: one that nobody has tried says nothing.
+    /// time it rises by one, or goes back by one to what it began with if nobody has had to wait meanwhile: one that nobody
+    /// has tried says nothing.
     pub fn adjust(self: &Arc<Self>, late: Duration) {
         let is_late = self.is_late.swap(false, Ordering::Relaxed) || late > LATE;
         let mut state = lock(&self.state);
         let is_wanted = state.is_wanted || !state.ring.is_empty();
-        state.allowance = state.allowance.after(is_late, is_wanted, self.floor, self.places);
+        state.allowance = state.allowance.after(is_late, is_wanted, self.start, self.places);
         state.is_wanted = is_wanted && state.allowance.in_time > 0;
         self.pass_on(&mut state);
     }
@@ -132,13 +164,13 @@ impl Turns {
     /// Gives free places to whoever is next.
     fn pass_on(self: &Arc<Self>, state: &mut State) {
         let most = self.most(state);
-        while let Some((queue, next)) = state.next(most) {
+        while let Some((queue, Waiting { places, sender })) = state.next(most) {
             let is_flood = state.waiting.get(&queue).is_some_and(|line| line.len() >= FLOOD) && most < self.places;
-            let turn = Turn { of: Some((Arc::clone(self), queue)), is_flood };
-            if let Err(mut unheard) = next.send(turn) {
+            let turn = self.began(queue, places, is_flood);
+            if let Err(mut unheard) = sender.send(turn) {
                 // It waits no longer. Given back here, because the turn's own end would ask for the lock that is held.
                 unheard.of = None;
-                state.give_back(queue);
+                state.give_back(queue, places);
             }
         }
     }
@@ -163,41 +195,42 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Allowance {
-    fn after(self, is_late: bool, is_wanted: bool, floor: usize, most: usize) -> Self {
-        match (is_late, self.in_time + 1) {
-            (true, _) => Self { places: (self.places / 2).max(floor), in_time: 0 },
-            (false, IN_TIME..) if is_wanted => Self { places: (self.places + 1).min(most), in_time: 0 },
-            (false, IN_TIME..) => Self { places: (self.places - 1).max(floor), in_time: 0 },
-            (false, in_time) => Self { in_time, ..self },
-        }
+    fn after(self, is_late: bool, is_wanted: bool, start: usize, most: usize) -> Self {
+        let places = match (is_late, self.in_time + 1) {
+            (true, _) => (self.places / 2).max(1),
+            (false, IN_TIME..) if is_wanted || self.places < start => (self.places + 1).min(most),
+            (false, IN_TIME..) => (self.places - 1).max(start),
+            (false, in_time) => return Self { in_time, ..self },
+        };
+        Self { places, in_time: 0 }
     }
 }
 
 impl State {
-    /// Gives `queue` a place if there is one for it.
-    fn takes(&mut self, queue: QueueId, most: usize) -> bool {
+    /// Gives `queue` so many places if they are there for it.
+    fn takes(&mut self, queue: QueueId, places: usize, most: usize) -> bool {
         let held = self.held.entry(queue).or_default();
-        let takes = self.free > 0 && *held < most;
+        let takes = self.free >= places && (*held == 0 || *held + places <= most);
         if takes {
-            *held += 1;
-            self.free -= 1;
+            *held += places;
+            self.free -= places;
         } else if *held == 0 {
             self.held.remove(&queue);
         }
         takes
     }
 
-    fn give_back(&mut self, queue: QueueId) {
-        self.free += 1;
+    fn give_back(&mut self, queue: QueueId, places: usize) {
+        self.free += places;
         if let Some(held) = self.held.get_mut(&queue) {
-            *held -= 1;
+            *held -= places;
             if *held == 0 {
                 self.held.remove(&queue);
             }
         }
     }
 
-    fn wait(&mut self, queue: QueueId) -> oneshot::Receiver<Turn> {
+    fn wait(&mut self, queue: QueueId, places: usize) -> oneshot::Receiver<Turn> {
         let (sender, receiver) = oneshot::channel();
         self.is_wanted = true;
         let line = self.waiting.entry(queue).or_default();
@@ -207,20 +240,21 @@ impl State {
         }
         // Those that wait no longer go now and then.
         if line.len() >= FLOOD && line.len().is_power_of_two() {
-            line.retain(|waiting| !waiting.is_closed());
+            line.retain(|waiting| !waiting.sender.is_closed());
         }
-        line.push_back(sender);
+        line.push_back(Waiting { places, sender });
         receiver
     }
 
     /// Who has waited for longest among the streams whose turn it is, and now has a place.
-    fn next(&mut self, most: usize) -> Option<(QueueId, oneshot::Sender<Turn>)> {
+    fn next(&mut self, most: usize) -> Option<(QueueId, Waiting)> {
         if self.free == 0 {
             return None;
         }
         for _ in 0..self.ring.len() {
             let queue = self.ring.pop_front()?;
-            if !self.takes(queue, most) {
+            let places = self.waiting.get(&queue).and_then(VecDeque::front)?.places;
+            if !self.takes(queue, places, most) {
                 self.ring.push_back(queue);
                 continue;
             }
@@ -281,11 +315,18 @@ impl Turn {
 }
 
 impl Drop for Turn {
+    /// Beside others a heavy turn keeps its places for as long again as it took: what has waited for it goes on first.
     fn drop(&mut self) {
-        if let Some((turns, queue)) = self.of.take() {
-            let mut state = lock(&turns.state);
-            state.give_back(queue);
-            turns.pass_on(&mut state);
+        let Some((turns, queue)) = self.of.take() else { return };
+        let places = self.places;
+        let rest =
+            self.heavy_since.filter(|_| turns.most(&lock(&turns.state)) < turns.places).map(|since| since.elapsed());
+        match (rest, Handle::try_current()) {
+            (Some(rest), Ok(runtime)) => drop(runtime.spawn(async move {
+                sleep(rest).await;
+                turns.end(queue, places);
+            })),
+            _ => turns.end(queue, places),
         }
     }
 }
@@ -366,7 +407,7 @@ mod tests {
         let quiet = quiet.await.unwrap();
         drop(noisy);
         let noisy = fill(0).await;
-        assert_eq!(noisy.len(), 3, "the floor");
+        assert_eq!(noisy.len(), 3, "what it begins with");
         drop(noisy);
         let noisy = fill(0).await;
         let more = (0..=FLOOD).map(|_| {
@@ -390,6 +431,40 @@ mod tests {
         assert_eq!(fill(0).await.len(), 8, "the others have fallen silent");
         let state = lock(&turns.state);
         assert!(state.free == 8 && state.held.is_empty(), "{state:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_needs_many_places_goes_alone_and_is_not_passed_by_its_own_stream() {
+        let turns = Turns::new(16, 4);
+        let at_once = async |queue, places| tokio::time::timeout(Duration::ZERO, turns.turn_of(queue, places)).await;
+        let quiet = at_once(1, 1).await.unwrap();
+        let small = at_once(0, 1).await.unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut line = tokio::task::JoinSet::new();
+        for places in [9, 1] {
+            let (turns, order) = (Arc::clone(&turns), Arc::clone(&order));
+            line.spawn(async move {
+                let _turn = turns.turn_of(0, places).await;
+                order.lock().unwrap().push(places);
+            });
+            tokio::task::yield_now().await;
+        }
+        assert!(order.lock().unwrap().is_empty(), "beside the small one there is an allowance of three more");
+        assert!(at_once(1, 3).await.is_ok(), "another stream has its own");
+        drop((small, quiet));
+        line.join_all().await;
+        assert_eq!(*order.lock().unwrap(), [9, 1]);
+        let heavy = turns.turn_of(0, 9).await;
+        let began = Instant::now();
+        tokio::time::advance(Duration::from_millis(7)).await;
+        drop(heavy);
+        drop(turns.turn_of(0, 9).await);
+        assert!(began.elapsed() >= Duration::from_millis(14), "as long again: {:?}", began.elapsed());
+        tokio::time::advance(2 * LATELY).await;
+        drop(turns.turn_of(2, 1_000).await);
+        assert!(at_once(2, 1_000).await.is_ok(), "as many as there are, and without a rest where nobody waits");
+        let state = lock(&turns.state);
+        assert!(state.free == 16 && state.held.is_empty(), "{state:?}");
     }
 
     #[tokio::test]

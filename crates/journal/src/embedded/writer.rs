@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
+use stream::limits::COMMIT_QUANTUM_BYTES;
 use stream::retry::Backoff;
 use stream::wire::{Refusal, RefusalReason};
 use tracing::{error, info};
@@ -27,6 +28,8 @@ use crate::seam::Appended;
 
 /// How long the writer sleeps at most when the keeper must copy first, or nothing arrives.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Room for a commit's bytes that is kept: most commits, and those with one heavy topic.
+const KEPT_BYTES_MAX: usize = 2 * COMMIT_QUANTUM_BYTES;
 
 /// The writer's own state.
 pub struct Writer {
@@ -37,6 +40,8 @@ pub struct Writer {
     retry_at_ms: i64,
     /// Why no segment can be opened, until the next try.
     failure: Option<Refusal>,
+    /// A commit's bytes, laid out. Its room is kept: fresh pages for a megabyte take longer than to fill them.
+    bytes: Vec<u8>,
     /// For the waits. A disk has one writer, whose waits need not differ from anybody's: a start repeats them.
     dice: ChaCha8Rng,
 }
@@ -65,7 +70,8 @@ impl Writer {
     /// A writer whose first segment is `next_number`.
     pub fn new(next_number: u64, previous: Previous) -> Self {
         let (backoff, dice) = (Backoff::default(), ChaCha8Rng::seed_from_u64(next_number));
-        Self { wal: None, next_number, previous, backoff, retry_at_ms: i64::MIN, failure: None, dice }
+        let (failure, bytes) = (None, Vec::new());
+        Self { wal: None, next_number, previous, backoff, retry_at_ms: i64::MIN, failure, bytes, dice }
     }
 }
 
@@ -148,8 +154,9 @@ impl EmbeddedLog {
 
     fn commit(&self, writer: &mut Writer, mut wal: Wal, taken: Vec<(Arc<str>, Waiting)>) {
         let begun = Instant::now();
-        let (bytes, placed) = self.place(&wal, taken);
-        match wal.commit(&bytes) {
+        let placed = self.place(&wal, taken, &mut writer.bytes);
+        let bytes = writer.bytes.len();
+        match wal.commit(&writer.bytes) {
             Ok(()) => {
                 writer.backoff.reset();
                 let full = wal.durable_bytes() >= self.settings.wal_bytes;
@@ -159,7 +166,7 @@ impl EmbeddedLog {
                 } else {
                     writer.wal = Some(wal);
                 }
-                metrics::committed(begun.elapsed(), bytes.len());
+                metrics::committed(begun.elapsed(), bytes);
                 self.publish(placed, full.then_some(number));
             }
             Err(error) => {
@@ -174,8 +181,8 @@ impl EmbeddedLog {
         }
     }
 
-    /// Gives the entries their offsets and lays out the commit's bytes.
-    fn place(&self, wal: &Wal, taken: Vec<(Arc<str>, Waiting)>) -> (Vec<u8>, Vec<Placed>) {
+    /// Gives the entries their offsets and lays out the commit's `bytes`.
+    fn place(&self, wal: &Wal, taken: Vec<(Arc<str>, Waiting)>, bytes: &mut Vec<u8>) -> Vec<Placed> {
         let append_time_ms = self.clock.now_ms();
         let mut ends: HashMap<Key, u64> = HashMap::new();
         {
@@ -187,13 +194,16 @@ impl EmbeddedLog {
             }
         }
         let room = taken.iter().map(|(topic, waiting)| Entry::frame_bytes(topic, &waiting.batch)).sum();
-        let (mut bytes, mut placed) = (Vec::with_capacity(room), Vec::with_capacity(taken.len()));
+        bytes.clear();
+        bytes.shrink_to(KEPT_BYTES_MAX);
+        bytes.reserve(room);
+        let mut placed = Vec::with_capacity(taken.len());
         for (topic, Waiting { partition, records, batch, reply }) in taken {
             let key = (topic, partition);
             let end = ends.entry(key.clone()).or_default();
             let entry = Entry { topic: &key.0, partition, offset: *end, append_time_ms, records, batch: &batch };
             let from = bytes.len();
-            entry.write(&mut bytes);
+            entry.write(bytes);
             debug_assert_eq!(bytes.len() - from, Entry::frame_bytes(&key.0, &batch));
             let frame = WalFrame {
                 wal: wal.number(),
@@ -205,7 +215,7 @@ impl EmbeddedLog {
             *end = frame.end;
             placed.push(Placed { key, frame, append_time_ms, batch_bytes: batch.len(), reply });
         }
-        (bytes, placed)
+        placed
     }
 
     /// Shows durable entries to readers, then answers. `sealed`: the segment that this commit filled.
