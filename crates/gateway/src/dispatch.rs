@@ -45,7 +45,7 @@ const INBOX_MESSAGES_MAX: usize = 1_024;
 /// Requests on their way to the journal, and how many of one stream there may be at first beside others.
 const UNDER_WAY_MAX: usize = 4_096;
 const UNDER_WAY_START: usize = 4;
-/// A request has a place more for so many bytes: what takes a step longer, and makes others wait longer at each.
+/// A request counts as one more for so many bytes: each of its steps takes longer, and makes others wait longer.
 const PLACE_BYTES: usize = COMMIT_LIGHT_BYTES;
 
 /// What a door has admitted.
