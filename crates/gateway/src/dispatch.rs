@@ -42,9 +42,9 @@ use crate::{admit, metrics, turns};
 
 /// Messages that wait for the dispatcher; their bytes are in the budget.
 const INBOX_MESSAGES_MAX: usize = 1_024;
-/// Requests on their way to the journal, and how many of one stream there may be at first beside others.
+/// Requests on their way to the journal, and how many of one stream there may always be.
 const UNDER_WAY_MAX: usize = 4_096;
-const UNDER_WAY_START: usize = 4;
+const UNDER_WAY_FLOOR: usize = 4;
 /// A request counts as one more for so many bytes: each of its steps takes longer, and makes others wait longer.
 const PLACE_BYTES: usize = COMMIT_LIGHT_BYTES;
 
@@ -198,7 +198,7 @@ impl<P: Produce> Dispatcher<P> {
         let (sender, inbox) = mpsc::channel(INBOX_MESSAGES_MAX);
         let (directory, directory_reader) = watch::channel(Arc::default());
         let budget = Budget::new(settings.gateway_bytes_max, settings.queue_bytes_floor);
-        let under_way = Turns::new(UNDER_WAY_MAX, UNDER_WAY_START);
+        let under_way = Turns::new(UNDER_WAY_MAX, UNDER_WAY_FLOOR);
         let nonce: u128 = dice.random();
         let producer = |(number, writer)| {
             let (writer, measured) = (Arc::new(writer), metrics::outstanding_bytes(number));

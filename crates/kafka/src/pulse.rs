@@ -58,7 +58,13 @@ struct Counted {
     all: Count,
     cool: Count,
     /// Those of this window and of the one before.
-    topics: HashMap<Arc<str>, Count>,
+    topics: HashMap<Arc<str>, OfTopic>,
+}
+
+#[derive(Debug, Default)]
+struct OfTopic {
+    count: Count,
+    is_hot: bool,
 }
 
 /// Hand-overs of this window, and of the one before.
@@ -81,8 +87,8 @@ impl Pulse {
         }
     }
 
-    /// Something of `topic` is handed over. Who has nobody beside it at the broker waits for nobody: a client that sends
-    /// one thing after the other would wait for itself.
+    /// Something of `topic` is handed over. Who has nobody beside it at the broker that it notices waits for nobody: a client
+    /// that sends one thing after the other would wait for itself.
     pub fn turn(self: &Arc<Self>, topic: &Arc<str>, now: Instant) -> Turn {
         let (due, is_hot) = self.due(topic, now);
         let others = self.outstanding.fetch_add(1, Ordering::Relaxed);
@@ -106,17 +112,19 @@ impl Counted {
     /// Counts one of `topic`: how long a beat it has, and whether its topic is hot.
     fn linger(&mut self, topic: &Arc<str>, window: u128, linger_max: Duration) -> (Duration, bool) {
         if self.all.window < window {
-            self.topics.retain(|_, count| count.window + 1 >= window);
+            self.topics.retain(|_, topic| topic.count.window + 1 >= window);
         }
         let all = self.all.one_more(window);
-        let of_topic = match self.topics.get_mut(topic) {
-            Some(count) => count.one_more(window),
-            None => self.topics.entry(Arc::clone(topic)).or_default().one_more(window),
-        };
-        if linger(of_topic, linger_max) > Duration::ZERO {
-            return (linger(all, linger_max), true);
+        let OfTopic { count, is_hot } = self.topics.entry(Arc::clone(topic)).or_default();
+        let was_hot = std::mem::replace(is_hot, linger(count.one_more(window), linger_max) > Duration::ZERO);
+        self.cool = self.cool.at(window);
+        match (was_hot, *is_hot) {
+            (_, false) => return (linger(self.cool.one_more(window), linger_max), false),
+            // What it has handed over before it was known to be hot makes nobody wait either.
+            (false, true) => self.cool.forget(count),
+            (true, true) => {}
         }
-        (linger(self.cool.one_more(window), linger_max), false)
+        (linger(all, linger_max), true)
     }
 }
 
@@ -126,6 +134,12 @@ impl Count {
         *self = self.at(window);
         self.now += 1;
         self.now.max(self.before)
+    }
+
+    /// Takes out what `other` has counted, of the same windows, before its last one.
+    fn forget(&mut self, other: &Self) {
+        self.now = self.now.saturating_sub(other.now - 1);
+        self.before = self.before.saturating_sub(other.before);
     }
 
     fn at(self, window: u128) -> Self {
@@ -218,7 +232,8 @@ mod tests {
     async fn a_topic_that_floods_makes_nobody_else_wait() {
         let (pulse, mut now, flood) = (Arc::new(Pulse::new(MAX)), Instant::now(), topic(0));
         let mut under_way = VecDeque::new();
-        // What it hands over before it counts as a flood is forgotten after two windows.
+        // A quiet one is always at the broker: nobody is alone there.
+        let mut quiet = pulse.turn(&topic(9), now);
         for ms in 0..1_000 {
             now += Duration::from_millis(1);
             under_way.push_back(pulse.turn(&flood, now));
@@ -226,11 +241,12 @@ mod tests {
                 under_way.pop_front();
             }
             // 50 a second, of several topics.
-            if ms > 400 && ms % 20 == 0 {
-                let quiet = pulse.turn(&topic(1 + ms % 3), now);
-                assert_eq!(quiet.due, now, "a quiet one waits beside the flood");
+            if ms > 200 && ms % 20 == 0 {
+                quiet = pulse.turn(&topic(1 + ms % 3), now);
+                assert_eq!(quiet.due, now, "a quiet one waits beside the flood after {ms} ms");
             }
         }
+        drop(quiet);
         assert!(under_way.iter().any(|of_flood| of_flood.due > now), "the flood goes in beats");
         drop(under_way);
         assert_eq!(pulse.outstanding.load(Ordering::Relaxed), 0);

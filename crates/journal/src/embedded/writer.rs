@@ -28,7 +28,7 @@ use crate::seam::Appended;
 
 /// How long the writer sleeps at most when the keeper must copy first, or nothing arrives.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// Room for a commit's bytes that is kept: most commits, and those with one heavy topic.
+/// Room for a commit's bytes that is kept at most: that of commits with one heavy topic.
 const KEPT_BYTES_MAX: usize = 2 * COMMIT_QUANTUM_BYTES;
 
 /// The writer's own state.
