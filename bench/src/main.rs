@@ -30,8 +30,8 @@ use crate::report::Report;
 #[derive(Parser)]
 #[command(name = "bench")]
 struct Args {
-    /// Cases: agent, gateway, query, delay, breaks, swarm; on Kafka: kafka, lanes, crowd, siblings; on both journals:
-    /// isolation. Default: all of them.
+    /// Cases: agent, gateway, query, delay, breaks, swarm; on Kafka: kafka, lanes, crowd, siblings; on Kafka and
+    /// Flink: flink; on both journals: isolation. Default: all of them.
     names: Vec<String>,
     /// Few records and one round: shows that the cases run; the figures are rough.
     #[arg(long)]

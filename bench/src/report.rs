@@ -24,6 +24,7 @@ pub struct Report {
     laned: Vec<Laned>,
     standing: Vec<Standing>,
     idle: Vec<Idle>,
+    known: Vec<Known>,
     breaks: Vec<Break>,
     halves: Vec<Half>,
     phases: Vec<Phase>,
@@ -88,6 +89,23 @@ pub struct Break {
     pub name: &'static str,
     /// From each break to the first record's append that was made after it, in ms.
     pub waits_ms: Vec<i64>,
+}
+
+/// What it costs on Flink to know which records came before, each request being a source of its own.
+#[derive(Debug)]
+pub struct Known {
+    /// What knows it.
+    pub by: &'static str,
+    /// Bytes of a record.
+    pub record_bytes: usize,
+    /// Sources.
+    pub sources: usize,
+    /// Records of all sources together.
+    pub records: u64,
+    /// CPU of a job that reads, decodes and writes nothing, each round's.
+    pub cpu: Vec<Duration>,
+    /// Its state in the largest checkpoint.
+    pub state_bytes: u64,
 }
 
 /// What streams cost that have nothing to say.
@@ -163,6 +181,7 @@ impl Report {
             laned: Vec::new(),
             standing: Vec::new(),
             idle: Vec::new(),
+            known: Vec::new(),
             breaks: Vec::new(),
             halves: Vec::new(),
             phases: Vec::new(),
@@ -191,6 +210,12 @@ impl Report {
     pub fn add_break(&mut self, broken: Break) {
         eprintln!("   {broken}");
         self.breaks.push(broken);
+    }
+
+    /// Adds what it costs to know records.
+    pub fn add_known(&mut self, known: Known) {
+        eprintln!("   {known}");
+        self.known.push(known);
     }
 
     /// Adds what idle streams cost.
@@ -254,7 +279,7 @@ impl Report {
         writeln!(f, "\n| of it, CPU-s per million | record | ours | limit |\n|---|---|---|---|")?;
         for (case, size, pair) in &self.pairs {
             let [ours, limit] = [&pair.ours, &pair.limit].map(|side| parts(side));
-            if !ours.is_empty() {
+            if !(ours.is_empty() && limit.is_empty()) {
                 writeln!(f, "| {case} | {size} B | {ours} | {limit} |")?;
             }
         }
@@ -320,6 +345,14 @@ impl fmt::Display for Report {
             writeln!(f, "|---|---|---|---|---|---|")?;
         }
         self.idle.iter().try_for_each(|idle| writeln!(f, "{idle}"))?;
+        if !self.known.is_empty() {
+            writeln!(
+                f,
+                "\n| on Flink, doubles known by | record | sources | records | CPU-s per million | state MB | bytes a source |"
+            )?;
+            writeln!(f, "|---|---|---|---|---|---|---|")?;
+        }
+        self.known.iter().try_for_each(|known| writeln!(f, "{known}"))?;
         if !self.breaks.is_empty() {
             writeln!(f, "\n| records stand still after | times | median ms | most ms |\n|---|---|---|---|")?;
         }
@@ -382,6 +415,15 @@ impl fmt::Display for Break {
     }
 }
 
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { by, record_bytes, sources, records, cpu, state_bytes } = self;
+        let per_million = shown(spread(cpu.iter().map(|cpu| cpu.as_secs_f64() * 1e6 / *records as f64)), 2);
+        let (mb, each) = (*state_bytes as f64 / 1e6, *state_bytes as f64 / *sources as f64);
+        write!(f, "| {by} | {record_bytes} B | {sources} | {records} | {per_million} | {mb:.1} | {each:.0} |")
+    }
+}
+
 impl fmt::Display for Idle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { role, streams, bytes, bytes_each, cores, cpu_us_each } = self;
@@ -432,6 +474,7 @@ mod tests {
             laned: Vec::new(),
             standing: Vec::new(),
             idle: Vec::new(),
+            known: Vec::new(),
             breaks: Vec::new(),
             halves: Vec::new(),
             phases: Vec::new(),

@@ -1,13 +1,17 @@
-// Whole jobs on Flink, whose answers the embedded engine must repeat: `cargo xtask golden jobs`.
+// Whole jobs on Flink: those whose answers the embedded engine must repeat (`cargo xtask golden jobs`), and those whose cost it is held
+// against (`cargo xtask bench flink`).
 //
-//   java -cp 'FLINK/lib/*:EXTRA/*' Jobs.java BROKERS WORK
+//   java [-Dworkers=N] -cp 'FLINK/lib/*:EXTRA/*' Jobs.java BROKERS WORK
 //
-// WORK/jobs.tsv names each job, its topic and the file of its records; WORK/texts/JOB.sql is its text as `isolane sql flink` wrote it.
-// The records are offered to a real Kafka first, with headers, append times and partitions as tests/src/whole_jobs.rs says. Then each
-// job reads its topic through the connector, to where it ended when the job began, and writes what it is told to: WORK/out/JOB.
-// One small cluster in this JVM runs all jobs.
+// WORK/jobs.tsv names each job, its topic and the file of its records, or - for a topic that has them; WORK/texts/JOB.sql is its text as
+// `isolane sql flink` wrote it. The records are offered to a real Kafka first, with headers, append times and partitions as
+// tests/src/whole_jobs.rs says. Then each job reads its topic through the connector, to where it ended when the job began, and writes what it is told to: WORK/out/JOB.
+// One small cluster in this JVM runs all jobs, N at a time, in their order. What it says of a job's CPU is the JVM's meanwhile: with one
+// worker it is the job's own, compilers and garbage collector included. Its state is that of its largest checkpoint.
 
+import com.sun.management.OperatingSystemMXBean;
 import java.io.ByteArrayOutputStream;
+import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -21,11 +25,13 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 
+import org.apache.flink.api.common.JobID;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.runtime.minicluster.MiniCluster;
 import org.apache.flink.runtime.minicluster.MiniClusterConfiguration;
 import org.apache.flink.table.api.EnvironmentSettings;
 import org.apache.flink.table.api.TableEnvironment;
+import org.apache.flink.table.api.TableResult;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -35,7 +41,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 public final class Jobs {
     /** Jobs that run at the same time, and subtasks of each. */
-    static final int WORKERS = 2;
+    static final int WORKERS = Integer.getInteger("workers", 2);
     static final int SUBTASKS = 2;
     static final long JOB_MINUTES_MAX = 5;
     static final int PARTITIONS = 4;
@@ -53,9 +59,9 @@ public final class Jobs {
             for (String line : Files.readAllLines(work.resolve("jobs.tsv"))) {
                 String[] job = line.split("\t");
                 names.add(job[0]);
-                inputs.put(job[1], Path.of(job[2]));
+                if (!job[2].equals("-")) inputs.put(job[1], Path.of(job[2]));
             }
-            offer(arguments[0], inputs);
+            if (!inputs.isEmpty()) offer(arguments[0], inputs);
             Configuration client = configuration();
             client.setString("execution.target", "remote");
             client.setString("rest.address", cluster.getRestAddress().get().getHost());
@@ -63,7 +69,7 @@ public final class Jobs {
             ExecutorService workers = Executors.newFixedThreadPool(WORKERS);
             List<Future<?>> running = new ArrayList<>();
             for (String name : names) {
-                running.add(workers.submit(() -> run(client, name, Files.readString(work.resolve("texts/" + name + ".sql")))));
+                running.add(workers.submit(() -> run(cluster, client, name, Files.readString(work.resolve("texts/" + name + ".sql")))));
             }
             for (Future<?> job : running) job.get();
             status = 0;
@@ -78,6 +84,8 @@ public final class Jobs {
         c.setString("restart-strategy.type", "none");
         c.setString("parallelism.default", "" + SUBTASKS);
         c.setString("execution.checkpointing.interval", "2 s");
+        // In the job manager's memory a checkpoint holds 5 MB at most.
+        c.setString("execution.checkpointing.dir", Path.of(System.getProperty("java.io.tmpdir"), "checkpoints").toUri().toString());
         c.setString("rest.address", "localhost");
         c.setString("rest.port", "0");
         c.setString("taskmanager.memory.network.min", "64mb");
@@ -149,21 +157,32 @@ public final class Jobs {
     }
 
     /** Runs a job to its end; its files are committed then. */
-    static Void run(Configuration client, String name, String script) throws Exception {
+    static Void run(MiniCluster cluster, Configuration client, String name, String script) throws Exception {
         long began = System.nanoTime();
+        long cpuBefore = cpu();
         int set = script.indexOf("EXECUTE STATEMENT SET BEGIN\n");
+        long state;
         try {
             TableEnvironment session =
                 TableEnvironment.create(EnvironmentSettings.newInstance().inStreamingMode().withConfiguration(client).build());
             for (String statement : script.substring(0, set).split(";\n")) {
                 session.executeSql(statement);
             }
-            session.executeSql("ALTER TABLE `isolane source` SET ('bounded' = 'true')");
-            session.executeSql(script.substring(set)).await(JOB_MINUTES_MAX, TimeUnit.MINUTES);
+            if (script.contains("`isolane source`")) session.executeSql("ALTER TABLE `isolane source` SET ('bounded' = 'true')");
+            TableResult job = session.executeSql(script.substring(set));
+            job.await(JOB_MINUTES_MAX, TimeUnit.MINUTES);
+            JobID id = job.getJobClient().orElseThrow().getJobID();
+            state = cluster.getExecutionGraph(id).get().getCheckpointStatsSnapshot().getSummaryStats().getStateSizeStats().getMaximum();
         } catch (Exception failure) {
             throw new Exception("job " + name, failure);
         }
-        System.err.println("   " + name + ": " + (System.nanoTime() - began) / 1_000_000 + " ms");
+        System.err.println("   " + name + ": " + (System.nanoTime() - began) / 1_000_000 + " ms, CPU " + (cpu() - cpuBefore) / 1_000_000
+            + " ms, state " + state + " B");
         return null;
+    }
+
+    /** What this JVM has used, in ns. */
+    static long cpu() {
+        return ((OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean()).getProcessCpuTime();
     }
 }

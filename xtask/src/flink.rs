@@ -14,6 +14,8 @@ use crate::run::{cargo, root, step};
 use crate::services;
 use crate::test::python_with_pyarrow;
 
+/// The connector, as Maven packages it.
+const CONNECTOR: &str = "isolane-flink-0.1.0.jar";
 const USAGE: &str = "usage: cargo xtask flink [connector|sink|engine|hand-over|stream]";
 
 /// `flink ARGUMENTS`.
@@ -58,6 +60,14 @@ pub fn package() -> Result<()> {
     step("the connector: mvn -q package", maven("package")?.arg("-DskipTests"))
 }
 
+/// What a JVM needs to run jobs on a small Flink: its jars, those beside them, and the connector, packaged now.
+pub fn class_path() -> Result<String> {
+    package()?;
+    let (flink, beside) = (services::flink()?.lib, services::beside()?);
+    let connector = root().join("flink/target").join(CONNECTOR);
+    Ok(format!("{}/*:{}/*:{}", flink.display(), beside.display(), connector.display()))
+}
+
 /// An empty folder for a script.
 pub fn empty(work: &Path) -> Result<()> {
     if work.exists() {
@@ -75,8 +85,7 @@ pub fn run_script(script: &str, work: &Path) -> Result<()> {
         let jar = jar?;
         fs::hard_link(jar.path(), jars.join(jar.file_name()))?;
     }
-    let connector = "isolane-flink-0.1.0.jar";
-    fs::copy(root().join("flink/target").join(connector), jars.join(connector))?;
+    fs::copy(root().join("flink/target").join(CONNECTOR), jars.join(CONNECTOR))?;
     let mut whole_way = Command::new(root().join("flink/src/test/e2e").join(script));
     whole_way.arg(work).arg(flink.lib.parent().unwrap_or(Path::new("/"))).arg(&kafka.libs).arg(&jars);
     let built = root().join("target/debug");

@@ -19,7 +19,8 @@ const SEEDS: &str = "2000";
 const SIM_SEEDS: &str = "200";
 /// The cases of `bench` that need nothing, and those that run on Kafka.
 const EMBEDDED_CASES: [&str; 6] = ["agent", "gateway", "query", "delay", "breaks", "swarm"];
-const KAFKA_CASES: [&str; 5] = ["kafka", "lanes", "crowd", "siblings", "isolation"];
+const KAFKA_CASES: [&str; 6] = ["kafka", "flink", "lanes", "crowd", "siblings", "isolation"];
+const FLINK_CASES: [&str; 1] = ["flink"];
 /// Every fifth of the golden answers is made again by a real Flink.
 const GOLDEN: [&str; 3] = ["--check", "--sample", "5"];
 
@@ -63,20 +64,29 @@ pub fn power_loss(arguments: &[String]) -> Result<()> {
 
 /// The benchmarks, built for release. What a case runs on is there before the long build begins.
 pub fn bench(arguments: &[String]) -> Result<()> {
-    let kafka = if needs_kafka(arguments) { Some(services::kafka()?) } else { None };
+    let kafka = if is_wanted(arguments, &KAFKA_CASES) { Some(services::kafka()?) } else { None };
+    let flink = if is_wanted(arguments, &FLINK_CASES) { Some(flink::class_path()?) } else { None };
     step("build for release", &mut cargo(&["build", "--release", "--workspace"]))?;
     let mut bench = Command::new(root().join("target/release/bench"));
     bench.args(arguments).env("ISOLANE_BIN", root().join("target/release/isolane"));
     if let Some(kafka) = kafka {
         kafka.tell(&mut bench);
     }
+    if let Some(class_path) = flink {
+        bench
+            .env("ISOLANE_FLINK_CLASS_PATH", class_path)
+            .env("ISOLANE_FLINK_JOBS", root().join("xtask/flink/Jobs.java"));
+    }
     step("bench", &mut bench)
 }
 
-/// Whether a case is wanted that runs on Kafka; none named means all of them.
-fn needs_kafka(arguments: &[String]) -> bool {
-    let names = |cases: &[&str]| arguments.iter().any(|argument| cases.contains(&argument.as_str()));
-    names(&KAFKA_CASES) || !names(&EMBEDDED_CASES)
+/// Whether one of these cases is wanted; none named means all of them.
+fn is_wanted(arguments: &[String], cases: &[&str]) -> bool {
+    // What stands behind an option is its value.
+    let is_value = |i: usize| i > 0 && ["--dir", "--size"].contains(&arguments[i - 1].as_str());
+    let named = || arguments.iter().enumerate().filter(|(i, _)| !is_value(*i)).map(|(_, argument)| argument.as_str());
+    let names = |cases: &[&str]| named().any(|argument| cases.contains(&argument));
+    names(cases) || !(names(&KAFKA_CASES) || names(&EMBEDDED_CASES))
 }
 
 /// Builds all programs.

@@ -23,35 +23,36 @@ use crate::report::{Half, Report};
 use crate::stage::{Child, Stage};
 
 /// Partitions of each topic: one for each broker.
-const PARTITIONS: u32 = 3;
+pub(super) const PARTITIONS: u32 = 3;
 /// How long a leg may take over what is there.
 const RUN_WITHIN: Duration = Duration::from_secs(300);
 /// Load before what is measured, for a process that has just begun.
 const WARM: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(100);
 /// A job that hands its records on, as they are.
-const SQL_RAW: &str = "CREATE TABLE records (line STRING) WITH ('format' = 'raw'); \
+pub(super) const SQL_RAW: &str = "CREATE TABLE records (line STRING) WITH ('format' = 'raw'); \
     INSERT INTO target SELECT line FROM records;";
 /// The job of the case `query`.
-const SQL_JSON: &str = "
+pub(super) const SQL_JSON: &str = "
     CREATE TABLE records (lane INT, number BIGINT, made_ms BIGINT, text STRING) WITH ('format' = 'json');
     INSERT INTO target SELECT number, made_ms, text FROM records WHERE lane <> 3;";
 
 /// Real clusters, with nothing in them yet.
-struct Ground {
+pub(super) struct Ground {
     clusters: Clusters,
     _dir: TempDir,
 }
 
 impl Ground {
     /// Starts the clusters below `dir`.
-    fn start(dir: &std::path::Path) -> Result<Self> {
+    pub(super) fn start(dir: &std::path::Path) -> Result<Self> {
         let scratch = tempfile::tempdir_in(dir)?;
         let clusters = tokio::task::block_in_place(|| Clusters::start_steady(scratch.path()))?;
         Ok(Self { clusters, _dir: scratch })
     }
 
-    fn bootstrap(&self) -> String {
+    /// Where the cluster is.
+    pub(super) fn bootstrap(&self) -> String {
         self.clusters.normal_bootstrap()
     }
 
@@ -75,7 +76,7 @@ pub async fn run(plan: &Plan, size: usize, report: &mut Report) -> Result<()> {
 }
 
 /// The topic of a stream in Kafka.
-fn topic_of(config: &StreamConfig) -> String {
+pub(super) fn topic_of(config: &StreamConfig) -> String {
     config.topic_key().replace('@', ".")
 }
 
@@ -168,10 +169,70 @@ fn over_grpc(
     tokio::task::block_in_place(|| pace::offer(2 * CONNECTIONS, per_second, offered, connect, send))
 }
 
+/// What a leg writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Job {
+pub(super) enum Job {
+    /// A topic, by [`SQL_RAW`].
     Topic,
+    /// Parquet, by [`SQL_JSON`].
     Parquet,
+}
+
+impl Job {
+    /// For names.
+    pub(super) fn kind(self) -> &'static str {
+        if self == Self::Topic { "topic" } else { "parquet" }
+    }
+}
+
+/// A stream whose topic is filled.
+pub(super) struct Filled {
+    stage: Stage,
+    /// The stream.
+    pub(super) config: StreamConfig,
+    /// Records in its topic.
+    pub(super) records: u64,
+    job: Job,
+}
+
+impl Filled {
+    /// Fills a topic with `groups` of records of `size` bytes.
+    pub(super) async fn new(plan: &Plan, ground: &Ground, job: Job, size: usize, groups: &[Vec<u8>]) -> Result<Self> {
+        let records = (groups.iter().map(Vec::len).sum::<usize>() / size) as u64;
+        let stage = Stage::on(&plan.dir, Some(ground.journal())).await?;
+        let id = format!("bench.kafka.{}-{size}", job.kind());
+        let config = stage.create(&leg_spec(ground, job, &id, "unused")?).await?;
+        let gateway = stage.gateway(ground.journal()).await?;
+        tokio::task::block_in_place(|| load::post_all(gateway.address(0)?, config.spec.id.as_str(), groups))?;
+        Ok(Self { stage, config, records, job })
+    }
+
+    /// A real query process that reads the topic from its beginning: each time with a leg of another name, which is another
+    /// reader. Answers what it took, and its CPU.
+    pub(super) async fn ours(&self, plan: &Plan, ground: &Ground) -> Result<(Duration, Duration)> {
+        let id = &self.config.spec.id;
+        let name = format!("target_{}", rand::random::<u32>());
+        let mut spec = leg_spec(ground, self.job, id.as_str(), &format!("{id}.{name}"))?;
+        spec.sinks[0].name = name.clone();
+        spec.sql = spec.sql.map(|sql| sql.replace("INTO target", &format!("INTO `{name}`")));
+        self.stage.change(&spec).await?;
+        let out = tempfile::tempdir_in(&plan.dir)?;
+        let began = Instant::now();
+        let query = self.stage.query_into(ground.journal(), CHECKPOINT_UP, out.path()).await?;
+        loop {
+            let legs = self.stage.ledger(id).await?.legs;
+            let leg = legs.into_iter().find(|leg| leg.leg == name).context("no such leg")?;
+            if let Some(failure) = leg.failure {
+                bail!("the leg failed: {failure}");
+            }
+            ensure!(leg.fates.quarantined == 0, "{:?}", leg.fates);
+            if leg.fates.total() >= self.records {
+                return Ok((began.elapsed(), query.cpu()?));
+            }
+            ensure!(began.elapsed() < RUN_WITHIN, "{} of {} records", leg.fates.total(), self.records);
+            tokio::time::sleep(POLL).await;
+        }
+    }
 }
 
 async fn legs(
@@ -183,14 +244,10 @@ async fn legs(
     name: &'static str,
     report: &mut Report,
 ) -> Result<()> {
-    let records = (groups.iter().map(Vec::len).sum::<usize>() / size) as u64;
+    let filled = Filled::new(plan, ground, job, size, groups).await?;
+    let records = filled.records;
     let sample = |wall, cpu| Sample { records, bytes: records * size as u64, wall, cpu, parts: Vec::new() };
-    let stage = Stage::on(&plan.dir, Some(ground.journal())).await?;
-    let (mut round, kind) = (0, if job == Job::Topic { "topic" } else { "parquet" });
-    let filled = stage.create(&leg_spec(ground, job, &format!("bench.kafka.{kind}-{size}"), "unused")?).await?;
-    let gateway = stage.gateway(ground.journal()).await?;
-    tokio::task::block_in_place(|| load::post_all(gateway.address(0)?, filled.spec.id.as_str(), groups))?;
-    drop(gateway);
+    let (mut round, kind) = (0, job.kind());
     let pair = alternate(
         plan.rounds,
         async || {
@@ -200,19 +257,20 @@ async fn legs(
                 Job::Topic => LimitLeg::Topic(format!("limit.{kind}-{size}.{round}")),
                 Job::Parquet => LimitLeg::Parquet(scratch.path().join("limit.parquet")),
             };
-            let (from, partitions) = (topic_of(&filled), PARTITIONS);
+            let (from, partitions) = (topic_of(&filled.config), PARTITIONS);
             let began = Instant::now();
             let order = Order::LimitLeg { bootstrap: ground.bootstrap(), from, partitions, records, to };
             let child = Child::start(&order).await?;
             Ok(sample(began.elapsed(), child.cpu()?))
         },
-        async || ours(plan, &stage, ground, &filled, job, records).await.map(|(wall, cpu)| sample(wall, cpu)),
+        async || filled.ours(plan, ground).await.map(|(wall, cpu)| sample(wall, cpu)),
     );
     report.add(name, size, pair.await?);
     Ok(())
 }
 
-fn leg_spec(ground: &Ground, job: Job, id: &str, topic: &str) -> Result<StreamSpec> {
+/// The stream's configuration, for a Kafka sink with the topic `topic`.
+pub(super) fn leg_spec(ground: &Ground, job: Job, id: &str, topic: &str) -> Result<StreamSpec> {
     let kind = match job {
         Job::Parquet => SinkKind::Files { path: None },
         Job::Topic => SinkKind::Kafka(KafkaTarget {
@@ -229,36 +287,4 @@ fn leg_spec(ground: &Ground, job: Job, id: &str, topic: &str) -> Result<StreamSp
     let sinks = vec![SinkSpec { name: "target".to_owned(), replay_ms: 0, begin_from: None, kind }];
     let (partitions, sql) = (Some(PARTITIONS), Some(sql.to_owned()));
     Ok(StreamSpec { partitions, sinks, sql, ..StreamSpec::new(id.parse()?) })
-}
-
-/// A real query process that reads the topic from its beginning: each time with a leg of another name, which is another
-/// reader.
-async fn ours(
-    plan: &Plan,
-    stage: &Stage,
-    ground: &Ground,
-    filled: &StreamConfig,
-    job: Job,
-    records: u64,
-) -> Result<(Duration, Duration)> {
-    let name = format!("target_{}", rand::random::<u32>());
-    let mut spec = leg_spec(ground, job, filled.spec.id.as_str(), &format!("{}.{name}", filled.spec.id))?;
-    spec.sinks[0].name = name.clone();
-    spec.sql = spec.sql.map(|sql| sql.replace("INTO target", &format!("INTO `{name}`")));
-    stage.change(&spec).await?;
-    let out = tempfile::tempdir_in(&plan.dir)?;
-    let began = Instant::now();
-    let query = stage.query_into(ground.journal(), CHECKPOINT_UP, out.path()).await?;
-    loop {
-        let legs = stage.ledger(&filled.spec.id).await?.legs;
-        let leg = legs.into_iter().find(|leg| leg.leg == name).context("no such leg")?;
-        if let Some(failure) = leg.failure {
-            bail!("the leg failed: {failure}");
-        }
-        if leg.fates.total() >= records {
-            return Ok((began.elapsed(), query.cpu()?));
-        }
-        ensure!(began.elapsed() < RUN_WITHIN, "{} of {records} records", leg.fates.total());
-        tokio::time::sleep(POLL).await;
-    }
 }

@@ -5,6 +5,7 @@ pub mod gateway;
 pub mod query;
 pub mod delay;
 pub mod kafka;
+pub mod flink;
 pub mod lanes;
 pub mod siblings;
 pub mod breaks;
@@ -20,8 +21,20 @@ use crate::load::SIZES;
 use crate::report::Report;
 
 /// The cases in the order in which they run.
-pub const NAMES: [&str; 11] =
-    ["agent", "gateway", "query", "delay", "breaks", "swarm", "kafka", "lanes", "crowd", "siblings", "isolation"];
+pub const NAMES: [&str; 12] = [
+    "agent",
+    "gateway",
+    "query",
+    "delay",
+    "breaks",
+    "swarm",
+    "kafka",
+    "flink",
+    "lanes",
+    "crowd",
+    "siblings",
+    "isolation",
+];
 /// Streams of the case lanes.
 const LANES: usize = 500;
 /// Streams of the cases crowd and swarm: the mission's.
@@ -92,6 +105,11 @@ pub async fn run(plan: &Plan, is_wanted: &impl Fn(&str) -> bool, report: &mut Re
     if is_wanted("kafka") {
         for &size in &plan.sizes {
             kafka::run(plan, size, report).await.with_context(|| format!("case kafka, {size} B"))?;
+        }
+    }
+    if is_wanted("flink") {
+        for &size in &plan.sizes {
+            flink::run(plan, size, report).await.with_context(|| format!("case flink, {size} B"))?;
         }
     }
     if is_wanted("lanes") {

@@ -30,7 +30,7 @@ const SQL: &str = "
     CREATE TABLE records (lane INT, number BIGINT, made_ms BIGINT, text STRING) WITH ('format' = 'json');
     INSERT INTO files SELECT number, made_ms, text FROM records WHERE lane <> 3;";
 /// The same without filter and projection.
-const SQL_DECODE: &str = "
+pub(super) const SQL_DECODE: &str = "
     CREATE TABLE records (lane INT, number BIGINT, made_ms BIGINT, text STRING) WITH ('format' = 'json');
     INSERT INTO files SELECT * FROM records;";
 /// What a leg takes at a time: about 1 MiB, as the journal hands it over.
@@ -41,10 +41,7 @@ const PLACE: Place = Place { cluster: 0, partition: 0 };
 pub async fn run(plan: &Plan, size: usize, report: &mut Report) -> Result<()> {
     eprintln!("== query, {size} B");
     let groups = load::groups(size, plan.bytes);
-    let spec = StreamSpec::new("bench.query.json".parse()?);
-    let config = StreamConfig { incarnation: Incarnation(1), version: 1, spec };
     let lines: Arc<[Bytes]> = groups.chunks(CHUNK_GROUPS).map(|groups| groups.concat().into()).collect();
-    let entries: Arc<[Vec<Entry>]> = entries(&load::batches(&config, &groups)).into();
     let records = (groups.iter().map(Vec::len).sum::<usize>() / size) as u64;
     let pair = alternate(
         plan.rounds,
@@ -53,14 +50,21 @@ pub async fn run(plan: &Plan, size: usize, report: &mut Report) -> Result<()> {
             let path = scratch.path().join("limit.parquet");
             on_a_thread(move || crate::limit::query::run(lines.iter().cloned(), records, &path)).await
         },
-        async || {
-            let (scratch, entries) = (tempfile::tempdir_in(&plan.dir)?, entries.clone());
-            let dir = scratch.path().join("files");
-            on_a_thread(move || ours(&entries, records, size, &dir)).await
-        },
+        async || in_memory(plan, size, &groups).await,
     );
     report.add("query → Parquet", size, pair.await?);
     Ok(())
+}
+
+/// What ours does with records of `size` bytes that it has read.
+pub(super) async fn in_memory(plan: &Plan, size: usize, groups: &[Vec<u8>]) -> Result<Sample> {
+    let spec = StreamSpec::new("bench.query.json".parse()?);
+    let config = StreamConfig { incarnation: Incarnation(1), version: 1, spec };
+    let entries = entries(&load::batches(&config, groups));
+    let records = (groups.iter().map(Vec::len).sum::<usize>() / size) as u64;
+    let scratch = tempfile::tempdir_in(&plan.dir)?;
+    let dir = scratch.path().join("files");
+    on_a_thread(move || ours(&entries, records, size, &dir)).await
 }
 
 async fn on_a_thread(run: impl FnOnce() -> Result<Sample> + Send + 'static) -> Result<Sample> {

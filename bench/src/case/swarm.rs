@@ -1,12 +1,13 @@
 //! A swarm: the mission's number of streams on one machine, on the embedded journal. First what a stream costs that has
-//! nothing to say, in each process; then one stream in a hundred speaks, then all of them do.
+//! nothing to say, in each process; then one stream in a hundred speaks, then all of them do. Jobs commit as often as a stream
+//! that says nothing of it has them commit.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use stream::config::{StreamConfig, StreamSpec};
-use stream::limits::CHECKPOINT_UP;
+use stream::limits::CHECKPOINT;
 
 use super::{Plan, lanes};
 use crate::report::{Idle, Laned, Report};
@@ -30,7 +31,7 @@ pub async fn run(plan: &Plan, streams: usize, report: &mut Report) -> Result<()>
     let stage = Stage::new(&plan.dir).await?;
     let journal = stage.journal().await?;
     let address = journal.address(0)?.to_string();
-    let (gateway, query) = (stage.gateway(address.clone()).await?, stage.query(address, CHECKPOINT_UP).await?);
+    let (gateway, query) = (stage.gateway(address.clone()).await?, stage.query(address, CHECKPOINT).await?);
     let roles = Roles { all: vec![("journal", journal), ("gateway", gateway), ("query", query)] };
     let empty = roles.stand(&stage)?;
     let began = Instant::now();

@@ -301,7 +301,8 @@ mod tests {
             text.legs[0].sink_table,
             "CREATE TABLE `good` (`id` INT, `n` STRING, `$il` STRING, `dt` STRING, `hour` STRING) PARTITIONED BY (`dt`, `hour`) \
              WITH ('connector' = 'filesystem', 'path' = 'file:///o/good', 'format' = 'isolane-parquet', \
-             'isolane-parquet.il' = '$il', 'isolane-parquet.compression' = 'ZSTD')"
+             'isolane-parquet.il' = '$il', 'isolane-parquet.compression' = 'ZSTD', \
+             'isolane-parquet.compression.codec.zstd.level' = '1', 'isolane-parquet.block.size' = '16777216')"
         );
         assert!(text.legs[2].insert.ends_with("FROM `isolane source` WHERE `$fate` IS NOT NULL"));
         assert!(text.legs[2].sink_table.contains("'file:///o/set-apart'"));

@@ -14,9 +14,9 @@ pub const TIME: &str = "`$time`";
 /// The columns that a row's folder is named after.
 const FOLDERS: [(&str, &str); 2] = [("dt", "yyyy-MM-dd"), ("hour", "HH")];
 /// What a sink's files are written as. Only formats that end their files with each checkpoint: others would keep what they have
-/// begun in Flink's state, which a changed text does not take over.
-const FORMAT: &str =
-    "'format' = 'isolane-parquet', 'isolane-parquet.il' = '$il', 'isolane-parquet.compression' = 'ZSTD'";
+/// begun in Flink's state, which a changed text does not take over. Level and row groups are those of the crate `sink`.
+const FORMAT: &str = "'format' = 'isolane-parquet', 'isolane-parquet.il' = '$il', 'isolane-parquet.compression' = 'ZSTD', \
+    'isolane-parquet.compression.codec.zstd.level' = '1', 'isolane-parquet.block.size' = '16777216'";
 
 /// The leg that inserts what `select` selects into its sink. `il` is the column that says where a row comes from; `select` gives
 /// the SELECT with these columns appended. `at` is the INSERT's place.
