@@ -1,5 +1,5 @@
-//! Reads what a files sink has published with a foreign Parquet reader: every `*.parquet` whose path has no part that
-//! starts with `_` or `.`, as any reader of such a folder does.
+//! Reads what a files sink has published with a foreign Parquet reader: every `*.parquet`, or `part-*` of Flink's, whose
+//! path has no part that starts with `_` or `.`, as any reader of such a folder does.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,8 @@ fn gather(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         }
         if path.is_dir() {
             gather(&path, files)?;
-        } else if name.ends_with(".parquet") {
+        } else if name.ends_with(".parquet") || name.starts_with("part-") {
+            // Flink's have no ending.
             files.push(path);
         }
     }
