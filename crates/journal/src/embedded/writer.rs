@@ -179,6 +179,9 @@ impl EmbeddedLog {
                 placed.into_iter().for_each(|placed| refuse(placed.reply, &refusal));
             }
         }
+        if writer.bytes.capacity() > KEPT_BYTES_MAX {
+            writer.bytes = Vec::new();
+        }
     }
 
     /// Gives the entries their offsets and lays out the commit's `bytes`.
@@ -195,7 +198,6 @@ impl EmbeddedLog {
         }
         let room = taken.iter().map(|(topic, waiting)| Entry::frame_bytes(topic, &waiting.batch)).sum();
         bytes.clear();
-        bytes.shrink_to(KEPT_BYTES_MAX);
         bytes.reserve(room);
         let mut placed = Vec::with_capacity(taken.len());
         for (topic, Waiting { partition, records, batch, reply }) in taken {
