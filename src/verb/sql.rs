@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use query::sql::{FlinkPlace, FlinkText};
+use query::sql::FlinkPlace;
 use stream::config::SinkSpec;
 
 use super::stream::from_file;
@@ -29,7 +29,8 @@ pub fn run(verb: args::Sql) -> Result<()> {
             };
             let text = query::sql::for_flink(&read(&file)?, &sinks, place);
             let hand_over = [("hand-over.from", hand_over_from), ("hand-over.to", hand_over_to)];
-            print!("{}", script(&text.with_context(|| file.display().to_string())?, hand_over));
+            let hand_over: Vec<_> = hand_over.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+            print!("{}", text.with_context(|| file.display().to_string())?.script(&hand_over));
             Ok(())
         }
     }
@@ -59,15 +60,4 @@ fn files(sinks: &[String]) -> Vec<SinkSpec> {
 
 fn names(sinks: &[String]) -> Vec<&str> {
     sinks.iter().map(String::as_str).collect()
-}
-
-/// The statements as Flink's SQL client takes them, with options of the table that is read.
-fn script(text: &FlinkText, options: [(&str, Option<String>); 2]) -> String {
-    let option = |(name, value): (&str, Option<String>)| Some(format!("'{name}' = '{}'", value?.replace('\'', "''")));
-    let options: Vec<String> = options.into_iter().filter_map(option).collect();
-    let set = (!options.is_empty()).then(|| format!("ALTER TABLE `{}` SET ({});\n", text.source, options.join(", ")));
-    let sinks = text.legs.iter().map(|leg| &leg.sink_table);
-    let tables: String = text.tables.iter().chain(sinks).map(|table| format!("{table};\n")).collect();
-    let inserts: String = text.legs.iter().map(|leg| format!("{}\n;\n", leg.insert)).collect();
-    format!("{tables}{}EXECUTE STATEMENT SET BEGIN\n{inserts}END;\n", set.unwrap_or_default())
 }

@@ -20,15 +20,16 @@ use harness::parquet_rows;
 use kafka::Cluster;
 use kafka::offsets::{self, At, Place};
 use kafka::topics::{self, Wanted};
-use query::sql::{self, FlinkPlace, FlinkText};
+use query::sql::{self, FlinkPlace};
 use stream::config::StreamSpec;
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::Plan;
 use super::kafka::{Filled, Ground, Job, PARTITIONS, SQL_JSON, SQL_RAW, leg_spec, topic_of};
-use super::query::{SQL_DECODE, in_memory};
+use super::query::{SQL_DECODE, as_read, in_memory};
 use crate::load;
-use crate::measure::{Sample, alternate};
+use crate::measure::alternate;
 use crate::report::{Known, Report};
 
 /// Where xtask says that Flink's jars lie, as a class path, and the program that runs jobs there.
@@ -41,7 +42,9 @@ const DECODE: &str = "decode";
 const TRANSFORM: &str = "transform";
 const RECIPE: &str = "recipe";
 const WHOLE: &str = "whole";
-/// Modules of Java that Flink reaches into.
+/// How long all jobs of a round may take.
+const WITHIN: Duration = Duration::from_secs(1_800);
+/// Packages of Java that Flink reaches into.
 const OPENED: [&str; 8] = ["lang", "lang.reflect", "net", "nio", "text", "time", "util", "util.concurrent"];
 
 /// Runs the case for records of `size` bytes.
@@ -65,8 +68,7 @@ async fn beside(
 ) -> Result<()> {
     let ground = Ground::start(&plan.dir)?;
     let filled = Filled::new(plan, &ground, job, size, groups).await?;
-    let sample =
-        |wall, cpu, parts| Sample { records: filled.records, bytes: filled.records * size as u64, wall, cpu, parts };
+    let read = as_read(groups)?;
     let mut rounds: Vec<BTreeMap<&'static str, Cost>> = Vec::new();
     let pair = alternate(
         plan.rounds,
@@ -74,14 +76,16 @@ async fn beside(
             let costs = on_flink(plan, &ground, &filled, job, rounds.len()).await?;
             rounds.push(costs.clone());
             let (Cost { wall, cpu, .. }, parts) = whole(&costs)?;
-            Ok(sample(wall, cpu, parts))
+            Ok(filled.sample(wall, cpu, parts))
         },
         async || {
             let (wall, cpu) = filled.ours(plan, &ground).await?;
-            let parts = if job == Job::Parquet { in_memory(plan, size, groups).await?.parts } else { Vec::new() };
-            let known = parts.iter().map(|(_, cpu)| *cpu).sum();
-            let read = parts.first().map(|_| ("read", cpu.saturating_sub(known)));
-            Ok(sample(wall, cpu, read.into_iter().chain(parts).collect()))
+            if job == Job::Topic {
+                return Ok(filled.sample(wall, cpu, Vec::new()));
+            }
+            let parts = in_memory(plan, size, &read).await?.parts;
+            let read = cpu.saturating_sub(parts.iter().map(|(_, cpu)| *cpu).sum());
+            Ok(filled.sample(wall, cpu, [("read", read)].into_iter().chain(parts).collect()))
         },
     );
     report.add(name, size, pair.await?);
@@ -123,9 +127,12 @@ fn runs(ground: &Ground, filled: &Filled, job: Job, out: &Path) -> Result<Vec<Ru
         sinks[0].name.clone_from(&sink);
         let sql = &sql.replace("INTO files", "INTO target").replace("INTO target", &format!("INTO `{sink}`"));
         let place = FlinkPlace { clusters: &clusters, topic: &topic, out: &format!("{out}/{name}") };
-        let text = sql::for_flink(sql, &sinks, place)?;
+        let mut text = sql::for_flink(sql, &sinks, place)?;
+        if is_hole {
+            text.legs[0].sink_table = hole(&text.legs[0].sink_table);
+        }
         let into = (job == Job::Topic && !is_hole).then_some(into);
-        anyhow::Ok(Run { name, text: script(&text, is_hole), into })
+        anyhow::Ok(Run { name, text: text.script(&[]), into })
     };
     Ok(match job {
         Job::Parquet => vec![
@@ -158,17 +165,6 @@ fn recipe(brokers: &str, topic: &str) -> String {
          FROM records) WHERE place = 1 AND lane <> 3\n;\n\
          END;\n"
     )
-}
-
-/// The statements as `Jobs.java` takes them; the sink is a hole if that is asked for.
-fn script(text: &FlinkText, is_hole: bool) -> String {
-    let sinks = text.legs.iter().enumerate().map(|(i, leg)| match (is_hole, i) {
-        (true, 0) => hole(&leg.sink_table),
-        _ => leg.sink_table.clone(),
-    });
-    let tables: String = text.tables.iter().cloned().chain(sinks).map(|table| format!("{table};\n")).collect();
-    let inserts: String = text.legs.iter().map(|leg| format!("{}\n;\n", leg.insert)).collect();
-    format!("{tables}EXECUTE STATEMENT SET BEGIN\n{inserts}END;\n")
 }
 
 /// A sink's table as a hole: what goes beside its rows are columns as any other there.
@@ -256,7 +252,8 @@ async fn java(ground: &Ground, work: &Path, temporary: &Path) -> Result<String> 
     java.arg(format!("-Dlog4j.configurationFile={}", logging.display()));
     java.args(["-cp", &class_path, &program, &ground.bootstrap()]).arg(work);
     java.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let ended = java.spawn().context("starting java")?.wait_with_output().await?;
+    let ended = timeout(WITHIN, java.spawn().context("starting java")?.wait_with_output());
+    let ended = ended.await.with_context(|| format!("Flink's jobs took longer than {WITHIN:?}"))??;
     let told = String::from_utf8_lossy(&ended.stderr).into_owned();
     ensure!(ended.status.success(), "Flink's jobs failed:\n{told}");
     Ok(told)
@@ -286,14 +283,13 @@ mod tests {
         assert!(cost(told, "decode").is_err());
         let sinks = [stream::config::SinkSpec::files("target")];
         let place = FlinkPlace { clusters: "normal=127.0.0.1:1", topic: "t", out: "file:///o" };
-        let text = script(&sql::for_flink(SQL_JSON, &sinks, place).unwrap(), true);
+        let text = sql::for_flink(SQL_JSON, &sinks, place).unwrap();
         let hole = "CREATE TABLE `target` (`number` BIGINT, `made_ms` BIGINT, `text` STRING, `$il` STRING, `dt` STRING, \
-            `hour` STRING) WITH ('connector' = 'blackhole');";
-        assert!(text.contains(hole), "{text}");
+            `hour` STRING) WITH ('connector' = 'blackhole')";
+        assert_eq!(super::hole(&text.legs[0].sink_table), hole);
         let beside =
             "CREATE TABLE `t` (`a` INT, `$il` STRING METADATA FROM 'il', `$t` INT METADATA FROM 'x') WITH (...)";
         let hole = "CREATE TABLE `t` (`a` INT, `$il` STRING, `$t` INT) WITH ('connector' = 'blackhole')";
         assert_eq!(super::hole(beside), hole);
-        assert!(text.contains("CREATE TABLE `set-apart`") && text.matches("blackhole").count() == 1, "{text}");
     }
 }

@@ -192,6 +192,7 @@ pub(super) struct Filled {
     pub(super) config: StreamConfig,
     /// Records in its topic.
     pub(super) records: u64,
+    size: usize,
     job: Job,
 }
 
@@ -204,7 +205,12 @@ impl Filled {
         let config = stage.create(&leg_spec(ground, job, &id, "unused")?).await?;
         let gateway = stage.gateway(ground.journal()).await?;
         tokio::task::block_in_place(|| load::post_all(gateway.address(0)?, config.spec.id.as_str(), groups))?;
-        Ok(Self { stage, config, records, job })
+        Ok(Self { stage, config, records, size, job })
+    }
+
+    /// A run over all of it.
+    pub(super) fn sample(&self, wall: Duration, cpu: Duration, parts: Vec<(&'static str, Duration)>) -> Sample {
+        Sample { records: self.records, bytes: self.records * self.size as u64, wall, cpu, parts }
     }
 
     /// A real query process that reads the topic from its beginning: each time with a leg of another name, which is another
@@ -246,7 +252,6 @@ async fn legs(
 ) -> Result<()> {
     let filled = Filled::new(plan, ground, job, size, groups).await?;
     let records = filled.records;
-    let sample = |wall, cpu| Sample { records, bytes: records * size as u64, wall, cpu, parts: Vec::new() };
     let (mut round, kind) = (0, job.kind());
     let pair = alternate(
         plan.rounds,
@@ -261,9 +266,9 @@ async fn legs(
             let began = Instant::now();
             let order = Order::LimitLeg { bootstrap: ground.bootstrap(), from, partitions, records, to };
             let child = Child::start(&order).await?;
-            Ok(sample(began.elapsed(), child.cpu()?))
+            Ok(filled.sample(began.elapsed(), child.cpu()?, Vec::new()))
         },
-        async || filled.ours(plan, ground).await.map(|(wall, cpu)| sample(wall, cpu)),
+        async || filled.ours(plan, ground).await.map(|(wall, cpu)| filled.sample(wall, cpu, Vec::new())),
     );
     report.add(name, size, pair.await?);
     Ok(())

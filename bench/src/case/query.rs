@@ -43,6 +43,7 @@ pub async fn run(plan: &Plan, size: usize, report: &mut Report) -> Result<()> {
     let groups = load::groups(size, plan.bytes);
     let lines: Arc<[Bytes]> = groups.chunks(CHUNK_GROUPS).map(|groups| groups.concat().into()).collect();
     let records = (groups.iter().map(Vec::len).sum::<usize>() / size) as u64;
+    let read = as_read(&groups)?;
     let pair = alternate(
         plan.rounds,
         async || {
@@ -50,21 +51,25 @@ pub async fn run(plan: &Plan, size: usize, report: &mut Report) -> Result<()> {
             let path = scratch.path().join("limit.parquet");
             on_a_thread(move || crate::limit::query::run(lines.iter().cloned(), records, &path)).await
         },
-        async || in_memory(plan, size, &groups).await,
+        async || in_memory(plan, size, &read).await,
     );
     report.add("query → Parquet", size, pair.await?);
     Ok(())
 }
 
-/// What ours does with records of `size` bytes that it has read.
-pub(super) async fn in_memory(plan: &Plan, size: usize, groups: &[Vec<u8>]) -> Result<Sample> {
+/// The same records as a leg has them when it has read them.
+pub(super) fn as_read(groups: &[Vec<u8>]) -> Result<Arc<[Vec<Entry>]>> {
     let spec = StreamSpec::new("bench.query.json".parse()?);
     let config = StreamConfig { incarnation: Incarnation(1), version: 1, spec };
-    let entries = entries(&load::batches(&config, groups));
-    let records = (groups.iter().map(Vec::len).sum::<usize>() / size) as u64;
-    let scratch = tempfile::tempdir_in(&plan.dir)?;
+    Ok(entries(&load::batches(&config, groups)).into())
+}
+
+/// What ours does with records of `size` bytes that it has read.
+pub(super) async fn in_memory(plan: &Plan, size: usize, read: &Arc<[Vec<Entry>]>) -> Result<Sample> {
+    let (scratch, read) = (tempfile::tempdir_in(&plan.dir)?, Arc::clone(read));
     let dir = scratch.path().join("files");
-    on_a_thread(move || ours(&entries, records, size, &dir)).await
+    let records = read.iter().flatten().map(|entry| entry.batch.len() as u64).sum();
+    on_a_thread(move || ours(&read, records, size, &dir)).await
 }
 
 async fn on_a_thread(run: impl FnOnce() -> Result<Sample> + Send + 'static) -> Result<Sample> {

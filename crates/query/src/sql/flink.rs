@@ -47,6 +47,22 @@ pub struct FlinkText {
     pub legs: Vec<FlinkLeg>,
 }
 
+impl FlinkText {
+    /// The statements as Flink's SQL client takes them, with options of the table that is read.
+    pub fn script(&self, options: &[(&str, String)]) -> String {
+        let option = |(name, value): &(&str, String)| format!("'{name}' = '{}'", value.replace('\'', "''"));
+        let options: Vec<String> = options.iter().map(option).collect();
+        let set = match options.is_empty() {
+            true => String::new(),
+            false => format!("ALTER TABLE `{}` SET ({});\n", self.source, options.join(", ")),
+        };
+        let sinks = self.legs.iter().map(|leg| &leg.sink_table);
+        let tables: String = self.tables.iter().chain(sinks).map(|table| format!("{table};\n")).collect();
+        let inserts: String = self.legs.iter().map(|leg| format!("{}\n;\n", leg.insert)).collect();
+        format!("{tables}{set}EXECUTE STATEMENT SET BEGIN\n{inserts}END;\n")
+    }
+}
+
 /// One INSERT.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlinkLeg {
