@@ -443,6 +443,9 @@ pub enum Sql {
         /// The stream's specification (TOML or JSON), whose sinks are taken as they stand there.
         #[arg(long, value_name = "FILE", conflicts_with = "sink")]
         stream: Option<PathBuf>,
+        /// The one sink that the job is to be for; else it is for all.
+        #[arg(long, value_name = "SINK")]
+        leg: Option<String>,
         /// The Kafka clusters of the stream's topic.
         #[arg(long, value_name = "normal=HOST:PORT,..[;failover=HOST:PORT,..]")]
         clusters: String,

@@ -71,9 +71,8 @@ fn check_job(spec: &StreamSpec, journal: &Address) -> Result<Vec<String>, String
         }
         (Engine::Flink, Address::Kafka(_)) => {
             // Where the job reads and writes is the engine role's to say, and no matter of the text.
-            let place = FlinkPlace { clusters: "", topic: "", out: "" };
-            let differing =
-                for_flink(&config.sql(), &spec.sinks, place).and_then(|_| differences(&config.sql(), &sinks));
+            let differing = for_flink(&config.sql(), &spec.sinks, FlinkPlace::NONE)
+                .and_then(|_| differences(&config.sql(), &sinks));
             let differing = differing.map_err(|error| format!("engine flink: {error}"))?;
             let differing = differing.iter().map(|differs| format!("the engines differ: {differs}"));
             let of_both = job.warnings.into_iter().filter(|warning| !warning.contains(query::sql::EMBEDDED_ONLY));

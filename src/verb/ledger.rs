@@ -50,7 +50,7 @@ pub async fn run(args: args::Ledger) -> Result<ExitCode> {
 async fn verify(admin: &AdminClient, id: &StreamId, data_dir: &Path) -> Result<Vec<Verified>> {
     let stream: StreamConfig = admin.get(&format!("/api/v1/streams/{id}")).await?;
     let verify_sink = |spec: &stream::config::SinkSpec| -> Result<Option<Verified>> {
-        let SinkKind::Files { path } = &spec.kind else {
+        let SinkKind::Files { path, .. } = &spec.kind else {
             eprintln!("{}: only files are verified here; read the topic with read_committed", spec.name);
             return Ok(None);
         };

@@ -160,7 +160,7 @@ enum Quarantine {
 impl Quarantine {
     async fn open(config: &StreamConfig, spec: &SinkSpec, data_dir: &Path) -> Result<Self> {
         match &spec.kind {
-            SinkKind::Files { path } => {
+            SinkKind::Files { path, .. } => {
                 let dir = folder_of(config, &spec.name, path.as_deref(), data_dir);
                 ensure!(dir.exists(), "{} is not there: is --data-dir the one that `up` uses?", dir.display());
                 Ok(Self::Files(files::apart::Quarantine::open(&RealDisk, dir)?))

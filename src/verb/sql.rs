@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use query::sql::FlinkPlace;
 use stream::config::SinkSpec;
 
@@ -14,19 +14,19 @@ pub fn run(verb: args::Sql) -> Result<()> {
     match verb {
         args::Sql::Check { file, sink, engine } => {
             if engine == "flink" {
-                // Where the job reads and writes is no matter of the text.
-                let place = FlinkPlace { clusters: "", topic: "", out: "" };
-                query::sql::for_flink(&read(&file)?, &files(&sink), place)
+                query::sql::for_flink(&read(&file)?, &files(&sink), FlinkPlace::NONE)
                     .with_context(|| file.display().to_string())?;
             }
             check(&file, &sink)
         }
-        args::Sql::Flink { file, sink, stream, clusters, topic, out, hand_over_from, hand_over_to } => {
-            let place = FlinkPlace { clusters: &clusters, topic: &topic, out: &out };
+        args::Sql::Flink { file, sink, stream, leg, clusters, topic, out, hand_over_from, hand_over_to } => {
+            let place = FlinkPlace { clusters: &clusters, topic: &topic, out: &out, leg: leg.as_deref() };
             let sinks = match stream {
                 Some(stream) => from_file(&stream)?.sinks,
                 None => files(&sink),
             };
+            let is_known = |leg: &String| sinks.iter().any(|sink| sink.name == *leg);
+            ensure!(leg.as_ref().is_none_or(is_known), "--leg names none of the sinks {}", sinks_of(&sinks));
             let text = query::sql::for_flink(&read(&file)?, &sinks, place);
             let hand_over = [("hand-over.from", hand_over_from), ("hand-over.to", hand_over_to)];
             let hand_over: Vec<_> = hand_over.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
@@ -52,6 +52,10 @@ fn check(file: &Path, sink: &[String]) -> Result<()> {
 
 fn read(file: &Path) -> Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
+}
+
+fn sinks_of(sinks: &[SinkSpec]) -> String {
+    sinks.iter().map(|sink| sink.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn files(sinks: &[String]) -> Vec<SinkSpec> {

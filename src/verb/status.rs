@@ -1,4 +1,4 @@
-//! `status`: one line a stream; of one stream also its lanes in the gateways, what they refused and why, and its job on Flink.
+//! `status`: one line a stream; of one stream also its lanes in the gateways, what they refused and why, and its jobs on Flink.
 
 use admin::status::{GatewayLane, Status, StreamStatus};
 use anyhow::{Context, Result};
@@ -38,7 +38,7 @@ pub async fn run(status: args::Status) -> Result<()> {
     table::print(&TITLES, &now.streams.iter().map(row).collect::<Vec<_>>());
     if let (Some(_), Some(stream)) = (&status.id, now.streams.first()) {
         lanes(stream)?;
-        stream.job.as_ref().map_or(Ok(()), job)?;
+        jobs(&stream.jobs)?;
     }
     for role in now.roles.iter().filter(|role| !role.up) {
         println!("{:?} {} has been silent for {} s", role.role, role.name, role.silent_ms / 1000);
@@ -63,11 +63,18 @@ fn row(stream: &StreamStatus) -> Vec<String> {
     ]
 }
 
-/// How a stream's job on Flink stands.
-fn job(job: &FlinkJob) -> Result<()> {
-    let attempt = job.attempt.as_deref().unwrap_or("none");
-    let checkpoint = job.checkpoint.map_or("none".to_owned(), |checkpoint| checkpoint.to_string());
-    say(&format!("\njob on Flink: {}, id {attempt}, checkpoint {checkpoint}", job.state))
+/// How a stream's jobs on Flink stand.
+fn jobs(jobs: &[FlinkJob]) -> Result<()> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    say("")?;
+    jobs.iter().try_for_each(|job| {
+        let of_leg = job.leg.as_ref().map_or(String::new(), |leg| format!(" of {leg}"));
+        let attempt = job.attempt.as_deref().unwrap_or("none");
+        let checkpoint = job.checkpoint.map_or("none".to_owned(), |checkpoint| checkpoint.to_string());
+        say(&format!("job on Flink{of_leg}: {}, id {attempt}, checkpoint {checkpoint}", job.state))
+    })
 }
 
 /// What the gateways do with a stream.

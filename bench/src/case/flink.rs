@@ -126,7 +126,7 @@ fn runs(ground: &Ground, filled: &Filled, job: Job, out: &Path) -> Result<Vec<Ru
         let StreamSpec { mut sinks, .. } = leg_spec(ground, job, filled.config.spec.id.as_str(), &into)?;
         sinks[0].name.clone_from(&sink);
         let sql = &sql.replace("INTO files", "INTO target").replace("INTO target", &format!("INTO `{sink}`"));
-        let place = FlinkPlace { clusters: &clusters, topic: &topic, out: &format!("{out}/{name}") };
+        let place = FlinkPlace { clusters: &clusters, topic: &topic, out: &format!("{out}/{name}"), leg: None };
         let mut text = sql::for_flink(sql, &sinks, place)?;
         if is_hole {
             text.legs[0].sink_table = hole(&text.legs[0].sink_table);
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(cost(told, "whole").unwrap(), expected);
         assert!(cost(told, "decode").is_err());
         let sinks = [stream::config::SinkSpec::files("target")];
-        let place = FlinkPlace { clusters: "normal=127.0.0.1:1", topic: "t", out: "file:///o" };
+        let place = FlinkPlace { clusters: "normal=127.0.0.1:1", topic: "t", out: "file:///o", leg: None };
         let text = sql::for_flink(SQL_JSON, &sinks, place).unwrap();
         let hole = "CREATE TABLE `target` (`number` BIGINT, `made_ms` BIGINT, `text` STRING, `$il` STRING, `dt` STRING, \
             `hour` STRING) WITH ('connector' = 'blackhole')";

@@ -277,7 +277,7 @@ async fn legs(
 /// The stream's configuration, for a Kafka sink with the topic `topic`.
 pub(super) fn leg_spec(ground: &Ground, job: Job, id: &str, topic: &str) -> Result<StreamSpec> {
     let kind = match job {
-        Job::Parquet => SinkKind::Files { path: None },
+        Job::Parquet => SinkKind::FILES,
         Job::Topic => SinkKind::Kafka(KafkaTarget {
             brokers: ground.bootstrap(),
             topic: topic.to_owned(),

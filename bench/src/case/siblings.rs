@@ -100,8 +100,7 @@ fn spec(near: &str, far: &str) -> Result<StreamSpec> {
         };
         SinkSpec { name: name.to_owned(), replay_ms: 0, begin_from: None, kind: SinkKind::Kafka(target) }
     };
-    let files =
-        SinkSpec { name: "files".to_owned(), replay_ms: 0, begin_from: None, kind: SinkKind::Files { path: None } };
+    let files = SinkSpec { name: "files".to_owned(), replay_ms: 0, begin_from: None, kind: SinkKind::FILES };
     let sinks = vec![files, topic("near", near), topic("far", far)];
     Ok(StreamSpec {
         sinks,

@@ -112,6 +112,12 @@ pub enum StoreError {
          the engine, or removed"
     )]
     Begun(StreamId),
+    /// Jobs on Flink would be made one, or many.
+    #[error(
+        "stream {0}: its jobs are on flink, and new ones would run beside them; legs can be changed together with the engine: hand \
+         the stream to the embedded engine first"
+    )]
+    Legs(StreamId),
     /// Somebody else has changed the stream.
     #[error("stream {0} is at version {1}, not {2}; read it again")]
     Version(StreamId, u64, u64),

@@ -44,10 +44,11 @@ pub fn audited(stream: &StreamId, in_flight: u64, missing: u64) {
     gauge!("isolane_admin_missing_ordinals", "stream" => stream.to_string()).set(missing as f64);
 }
 
-/// Whether a stream's job on Flink runs.
+/// Whether a stream's job on Flink runs, or that of one leg.
 pub fn flink_job(stream: &StreamId, job: &FlinkJob) {
     let is_running = job.state == "running";
-    gauge!("isolane_admin_flink_job_running", "stream" => stream.to_string()).set(f64::from(u8::from(is_running)));
+    let labels = [("stream", stream.to_string()), ("leg", job.leg.clone().unwrap_or_default())];
+    gauge!("isolane_admin_flink_job_running", &labels).set(f64::from(u8::from(is_running)));
 }
 
 /// An audit that could not ask the journal for its ends.

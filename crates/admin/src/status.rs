@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use stream::config::{Engine, Input, StreamConfig};
+use stream::config::{Engine, Input, StreamConfig, StreamSpec};
 use stream::facts::{FlinkJob, LegReport, RefusedLast};
 use stream::fate::FateCounts;
 use stream::{Incarnation, StreamId, TopicName};
@@ -114,9 +114,9 @@ pub struct StreamStatus {
     /// What runs its job.
     #[serde(default)]
     pub engine: Engine,
-    /// How its job on Flink stands, if it runs there and has been heard of.
+    /// How its jobs on Flink stand, if it runs there and they have been heard of: one, or one for each leg.
     #[serde(default)]
-    pub job: Option<FlinkJob>,
+    pub jobs: Vec<FlinkJob>,
 }
 
 /// A stream's lane in one gateway.
@@ -189,6 +189,36 @@ fn one(config: &StreamConfig, rates: Rates, entry: Option<&Entry>, live: &Live, 
         set_apart: standing.map_or(0, |Standing { set_apart, .. }| set_apart),
         failure: legs().find_map(|report| Some(format!("{}: {}", report.leg, report.failure.as_ref()?))),
         engine: spec.engine,
-        job: legs().find_map(|report| report.job.clone()).filter(|_| spec.engine == Engine::Flink),
+        jobs: jobs(spec, legs().filter_map(|report| report.job.clone())),
+    }
+}
+
+/// Of a job that all legs share each of them tells; once is enough.
+fn jobs(spec: &StreamSpec, told: impl Iterator<Item = FlinkJob>) -> Vec<FlinkJob> {
+    let is_own = |job: &FlinkJob| spec.engine == Engine::Flink && job.leg.is_none() == spec.legs.are_together();
+    let mut jobs: Vec<FlinkJob> = told.filter(is_own).collect();
+    jobs.dedup_by(|next, kept| next.leg == kept.leg);
+    jobs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_told_once_and_those_of_legs_each() {
+        let mut spec = StreamSpec { engine: Engine::Flink, ..StreamSpec::new("a.b.c".parse().unwrap()) };
+        let job = |leg: Option<&str>| FlinkJob {
+            leg: leg.map(str::to_owned),
+            state: "running".to_owned(),
+            attempt: None,
+            checkpoint: Some(7),
+        };
+        let told = || [None, None, Some("x"), Some("y")].map(job).into_iter();
+        assert_eq!(jobs(&spec, told()), [job(None)], "those of legs are of another time");
+        spec.legs = stream::config::Legs::Separate;
+        assert_eq!(jobs(&spec, told()), [job(Some("x")), job(Some("y"))]);
+        spec.engine = Engine::Embedded;
+        assert_eq!(jobs(&spec, told()), []);
     }
 }

@@ -4,7 +4,7 @@ mod sink;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::limits;
 use crate::policy::GatewayPolicy;
 use crate::token::{Rate, Token, TokenName};
 use sink::is_topic;
-pub use sink::{KafkaFormat, KafkaTarget, SinkKind, SinkSpec};
+pub use sink::{KafkaFormat, KafkaTarget, SinkKind, SinkSpec, SuccessFile};
 
 /// A stream as its user writes it. The id names department, project and business.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub struct StreamSpec {
     /// What runs the job.
     #[serde(default, skip_serializing_if = "Engine::is_embedded")]
     pub engine: Engine,
+    /// Whether its legs share a job where the engine is Flink.
+    #[serde(default, skip_serializing_if = "Legs::are_together")]
+    pub legs: Legs,
     /// Where records come from. HTTP and gRPC at the gateway are always open to a stream.
     #[serde(default)]
     pub inputs: Vec<Input>,
@@ -169,8 +172,26 @@ pub enum Engine {
     /// The query roles: a leg per INSERT.
     #[default]
     Embedded,
-    /// Apache Flink, through an engine role: one job for all INSERTs. Needs a Kafka journal.
+    /// Apache Flink, through an engine role. Needs a Kafka journal.
     Flink,
+}
+
+/// How many jobs a stream has on Flink. On the embedded engine legs are always apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Legs {
+    /// One job for all INSERTs: a record is read and decoded once, and a sink that cannot commit holds up the others.
+    #[default]
+    Together,
+    /// A job for each INSERT: sinks do not wait for each other, and each begins where its own leg stood.
+    Separate,
+}
+
+impl Legs {
+    /// Whether all share a job.
+    pub fn are_together(&self) -> bool {
+        *self == Self::Together
+    }
 }
 
 impl Engine {
@@ -321,10 +342,15 @@ pub enum SpecError {
     /// A hand-over object's path is not absolute.
     #[error("stream {0}: begin_from {1:?} must be absolute")]
     BeginFrom(StreamId, PathBuf),
+    /// Announced hours, where nobody announces them.
+    #[error(
+        "stream {0}: success_file of sink {1} needs engine = \"flink\": the embedded engine announces no hours yet"
+    )]
+    SuccessFile(StreamId, String),
     /// One job has one beginning.
     #[error(
         "stream {0}: on flink one job writes to all sinks, so all of them begin from one hand-over object: name the same \
-         begin_from at each, or none"
+         begin_from at each, or none, or give each sink a job of its own with legs = \"separate\""
     )]
     Beginnings(StreamId),
     /// A limit outside its bounds.
@@ -362,6 +388,7 @@ impl StreamSpec {
             compression: Compression::default(),
             format: Format::default(),
             engine: Engine::default(),
+            legs: Legs::default(),
             inputs: Vec::new(),
             sinks: default_sinks(),
             sql: None,
@@ -375,11 +402,6 @@ impl StreamSpec {
         let asked_for = self.throughput_bytes_per_second.div_ceil(limits::PARTITION_BYTES_PER_SECOND);
         let by_throughput = u32::try_from(asked_for).unwrap_or(u32::MAX).clamp(1, limits::PARTITIONS_MAX);
         self.partitions.unwrap_or(by_throughput)
-    }
-
-    /// The hand-over object that all sinks together begin from, where one job writes to all of them.
-    pub fn begin_from(&self) -> Option<&Path> {
-        self.sinks.first()?.begin_from.as_deref()
     }
 
     /// Checks all that can be checked without other streams or the SQL binder.
@@ -413,7 +435,12 @@ impl StreamSpec {
             if let Some(path) = sink.begin_from.as_ref().filter(|path| !path.is_absolute()) {
                 return Err(SpecError::BeginFrom(self.id.clone(), path.clone()));
             }
-            if self.engine == Engine::Flink && sink.begin_from != self.sinks[0].begin_from {
+            let is_announced = matches!(sink.kind, SinkKind::Files { success_file: Some(_), .. });
+            if is_announced && self.engine.is_embedded() {
+                return Err(SpecError::SuccessFile(self.id.clone(), sink.name.clone()));
+            }
+            let is_one_job = self.engine == Engine::Flink && self.legs.are_together();
+            if is_one_job && sink.begin_from != self.sinks[0].begin_from {
                 return Err(SpecError::Beginnings(self.id.clone()));
             }
         }
@@ -514,9 +541,12 @@ mod tests {
             r#"{"id": "a.b.c", "sinks": [{"name": "k", "kind": "kafka", "brokers": "a:1", "topic": "a/b"}]}"#,
             r#"{"id": "a.b.c", "sinks": [{"name": "k", "kind": "kafka", "brokers": "a:1", "topic": "isolane.legs"}]}"#,
             r#"{"id": "a.b.c", "sinks": [{"name": "files", "kind": "files", "begin_from": "object.json"}]}"#,
+            r#"{"id": "a.b.c", "sinks": [{"name": "files", "kind": "files", "success_file": "process_time"}]}"#,
             r#"{"id": "a.b.c", "engine": "flink", "sinks": [{"name": "a", "kind": "files"}, {"name": "b", "kind": "files", "begin_from": "/o"}]}"#,
         ] {
             assert!(spec(text).unwrap().check().is_err(), "{text} was taken");
         }
+        let apart = r#"{"id": "a.b.c", "engine": "flink", "legs": "separate", "sinks": [{"name": "a", "kind": "files"}, {"name": "b", "kind": "files", "begin_from": "/o"}]}"#;
+        assert_eq!(spec(apart).unwrap().check(), Ok(()), "each leg begins where its own stood");
     }
 }

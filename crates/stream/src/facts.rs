@@ -136,6 +136,9 @@ pub struct LegReport {
 /// How a job on Flink stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlinkJob {
+    /// The one leg that it runs, where each has a job of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leg: Option<String>,
     /// `fresh`, `submitting`, `running`, `stopping` or `idle`.
     pub state: String,
     /// Its id in Flink, of the attempt that is under way or was last.

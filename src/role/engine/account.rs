@@ -31,7 +31,7 @@ pub struct Account {
     leg: FlinkLeg,
     places: Places,
     rows: Rows,
-    apart: [Footers; 2],
+    apart: [Footers; 4],
     /// The object that was read last.
     object: Option<PathBuf>,
     /// Looks since it was read.
@@ -136,6 +136,7 @@ impl Account {
             taken: BTreeMap::new(),
             failure: self.leg.refused.clone().or_else(|| standing.problem.clone()).or(failure),
             job: Some(FlinkJob {
+                leg: self.leg.job.leg.clone(),
                 state: standing.state.to_owned(),
                 attempt: standing.attempt.map(|attempt| attempt.to_string()),
                 checkpoint: self.checkpoint,
@@ -212,7 +213,7 @@ mod tests {
     fn leg(root: &Path) -> FlinkLeg {
         let job: JobKey = "a.b.c@000000000000001f".parse().unwrap();
         let key = LegKey { stream: job.stream.clone(), incarnation: job.incarnation, sink: "files".to_owned() };
-        let apart = ["a", "b"].map(|folder| root.join(folder));
+        let apart = ["a", "b", "c", "d"].map(|folder| root.join(folder));
         FlinkLeg { job, key, rows: Told::Footers(root.join("files")), apart, refused: None }
     }
 

@@ -147,6 +147,7 @@ impl From<StoreError> for Failure {
             | StoreError::Partitions(..)
             | StoreError::Engine { .. }
             | StoreError::Begun(..)
+            | StoreError::Legs(..)
             | StoreError::Full(_)
             | StoreError::TokenExists(_)
             | StoreError::TokensFull(_)

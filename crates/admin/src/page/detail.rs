@@ -40,7 +40,7 @@ pub(super) async fn page(
         @if let Some(own) = own { (sums(own, &ledger)) }
         (charts())
         @if let Some(own) = own { (gateways(own, status.at_ms)) }
-        @if let Some(job) = own.and_then(|own| own.job.as_ref()) { (flink_job(job)) }
+        @if let Some(own) = own.filter(|own| !own.jobs.is_empty()) { (flink_jobs(&own.jobs)) }
         (ledger_section(&ledger))
         (configuration(&config))
     };
@@ -108,16 +108,17 @@ fn refusals(by_reason: &BTreeMap<String, u64>) -> String {
     by_reason.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// Its job on Flink.
-fn flink_job(job: &FlinkJob) -> Markup {
+/// Its jobs on Flink.
+fn flink_jobs(jobs: &[FlinkJob]) -> Markup {
     html! {
-        section #job data-live {
-            h2 { "Job on Flink" }
-            p.note {
+        section #jobs data-live {
+            h2 { "On Flink" }
+            @for job in jobs { p.note {
+                @match &job.leg { Some(leg) => { "Job of " (leg) ": " }, None => { "Job: " } }
                 (job.state)
                 @if let Some(attempt) = &job.attempt { " · id " code { (attempt) } }
                 @if let Some(checkpoint) = job.checkpoint { " · checkpoint " (format::count(checkpoint)) }
-            }
+            } }
         }
     }
 }
@@ -271,8 +272,8 @@ fn configuration(config: &StreamConfig) -> Markup {
                         @for sink in &spec.sinks {
                             (sink.name) ": "
                             @match &sink.kind {
-                                SinkKind::Files { path: None } => "Parquet files",
-                                SinkKind::Files { path: Some(path) } => { "Parquet files in " code { (path.display()) } }
+                                SinkKind::Files { path: None, .. } => "Parquet files",
+                                SinkKind::Files { path: Some(path), .. } => { "Parquet files in " code { (path.display()) } }
                                 SinkKind::Kafka(target) => { "Kafka topic " code { (target.topic) } " at " (target.brokers) }
                             }
                             br;

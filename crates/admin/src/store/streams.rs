@@ -114,7 +114,8 @@ fn partitions_allowed(known: &StreamSpec, new: &StreamSpec) -> Result<(), StoreE
 }
 
 /// What one engine has committed the other must know of, by a hand-over object that was not named before: where a job has begun
-/// once, the same object would begin it there again.
+/// once, the same object would begin it there again. Nor can jobs on Flink be made one or many: the new ones would run beside the
+/// old, which may have written what nobody has heard of yet.
 fn engine_allowed(
     known: &StreamSpec,
     new: &StreamSpec,
@@ -135,6 +136,7 @@ fn engine_allowed(
             Some(sink) => Err(StoreError::Engine { stream, sink: sink.clone(), from, to }),
             None => Ok(()),
         },
+        (true, Engine::Flink) if known.legs != new.legs => Err(StoreError::Legs(stream)),
         (true, Engine::Flink) if committed.any(|name| is_new(name)) => Err(StoreError::Begun(stream)),
         (true, _) => Ok(()),
     }
@@ -193,7 +195,7 @@ pub(super) fn lives(snapshot: &Snapshot, id: &StreamId, incarnation: Incarnation
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stream::config::Order;
+    use stream::config::{Legs, Order};
 
     #[test]
     fn an_engine_goes_on_only_from_an_object_that_is_new() {
@@ -218,6 +220,16 @@ mod tests {
             assert_eq!(found.is_ok(), allowed, "{from:?} to {to:?}");
             assert!(engine_allowed(&known, &new, |_| false).is_ok(), "nothing is committed");
             assert!(found.err().is_none_or(|error| error.to_string().contains("begin_from")));
+
+            let apart = StreamSpec { legs: Legs::Separate, ..new };
+            let found = engine_allowed(&known, &apart, |_| true);
+            let stays = (from.0, to.0) == (flink, flink);
+            assert_eq!(found.is_ok(), allowed && !stays, "{from:?} to {to:?}, apart");
+            assert_eq!(
+                engine_allowed(&known, &apart, |_| false).is_ok(),
+                !stays,
+                "{from:?} to {to:?}, nothing committed"
+            );
         }
     }
 

@@ -12,11 +12,11 @@ mod write;
 pub use difference::{DIFFERENCES, Difference, Differs, differences};
 use serde::{Deserialize, Serialize};
 pub use sink::ranges_topic;
-use stream::config::SinkSpec;
+use stream::config::{SinkKind, SinkSpec, SuccessFile};
 
 use super::error::{At, SqlError};
 use super::syntax::{ColumnKind, Insert, Item, Table};
-use super::{check, statement};
+use super::{LegPlan, check, statement};
 use guard::Guard;
 
 /// The table under the view; no table of a job text has this name, as it would have to stand in backticks.
@@ -25,6 +25,9 @@ const SOURCE: &str = "isolane source";
 const SET_APART: &str = "set-apart";
 /// The folder in it of records that no sink gets: those that could not be decoded. The name by which readers know a NULL.
 const OF_ALL: &str = "__HIVE_DEFAULT_PARTITION__";
+/// How long a partition may be silent until it no longer holds back the announcing of hours.
+const WATERMARK_IDLE: &str = ", 'scan.watermark.idle-timeout' = '1 min'";
+
 /// Where a job reads and writes on Flink.
 #[derive(Clone, Copy, Debug)]
 pub struct FlinkPlace<'a> {
@@ -34,6 +37,18 @@ pub struct FlinkPlace<'a> {
     pub topic: &'a str,
     /// The folder of what is set apart, and of sinks that name none of their own, as a URL.
     pub out: &'a str,
+    /// The one sink that the job is for; `None`: it is for all of them.
+    pub leg: Option<&'a str>,
+}
+
+impl FlinkPlace<'_> {
+    /// Nowhere: where a job reads and writes is no matter of its text.
+    pub const NONE: Self = Self { clusters: "", topic: "", out: "", leg: None };
+
+    /// A folder below [`Self::out`].
+    fn folder(&self, name: &str) -> String {
+        format!("{}/{name}", self.out.trim_end_matches('/'))
+    }
 }
 
 /// A job in statements for Flink.
@@ -72,10 +87,17 @@ pub struct FlinkLeg {
     pub insert: String,
 }
 
-/// The folders, below the one that a job's set-apart files lie in, of what it has set apart for this sink: what could not be
-/// decoded, which no sink gets, and what failed on the way to this one.
-pub fn set_apart_folders(sink: &str) -> [String; 2] {
-    [OF_ALL, sink].map(|sink| format!("sink={sink}"))
+/// The folders, below [`FlinkPlace::out`], of what was set apart for this sink: what could not be decoded, which no sink gets,
+/// and what failed on the way to this one; by a job for all sinks, and by one for this sink alone.
+pub fn set_apart_folders(sink: &str) -> [String; 4] {
+    let (of_all, of_one) = (set_apart_folder(None), set_apart_folder(Some(sink)));
+    [(&of_all, OF_ALL), (&of_all, sink), (&of_one, OF_ALL), (&of_one, sink)]
+        .map(|(folder, sink)| format!("{folder}/sink={sink}"))
+}
+
+/// Each job has a folder of its own.
+fn set_apart_folder(leg: Option<&str>) -> String {
+    leg.map_or_else(|| SET_APART.to_owned(), |leg| format!("{SET_APART}/leg={leg}"))
 }
 
 /// Writes a job text for Flink.
@@ -91,9 +113,13 @@ pub fn for_flink(sql: &str, sinks: &[SinkSpec], place: FlinkPlace) -> Result<Fli
     };
     let guard = Guard::new(&script, table);
     let mut problems = refuse::problems(&script, table, &guard);
-    let (text, columns) = (Slices { sql, guard: &guard }, Columns::of(table));
+    let is_announced =
+        |sink: &&SinkSpec| matches!(sink.kind, SinkKind::Files { success_file: Some(SuccessFile::PartitionTime), .. });
+    let announced = sinks.iter().filter(is_announced).any(|sink| place.leg.is_none_or(|leg| sink.name == leg));
+    let (text, columns) = (Slices { sql, guard: &guard }, Columns::of(table, announced));
     let (mut legs, mut failing) = (Vec::with_capacity(job.legs.len() + 1), Vec::new());
-    for (insert, plan) in script.inserts.iter().zip(&job.legs) {
+    let wanted = |plan: &LegPlan| place.leg.is_none_or(|leg| plan.sink == leg);
+    for (insert, plan) in script.inserts.iter().zip(&job.legs).filter(|(_, plan)| wanted(plan)) {
         let cause = guard.cause(insert, plan).unwrap_or_else(|problem| {
             problems.push(problem);
             None
@@ -127,12 +153,15 @@ struct Columns {
     time: String,
     /// Declarations of those that the user has not declared.
     added: String,
+    /// Options that go with them.
+    options: &'static str,
     /// All that the user declared.
     declared: Vec<String>,
 }
 
 impl Columns {
-    fn of(table: &Table) -> Self {
+    /// With a watermark, if one is needed to announce hours: the user's, or the journal's time.
+    fn of(table: &Table, is_watermark_needed: bool) -> Self {
         let mut added = String::new();
         let mut name = |key: &str, ty: &str| {
             let own = table
@@ -150,11 +179,15 @@ impl Columns {
         let (il, fate) = (name("il", "STRING"), name("fate", "STRING"));
         let (cause, value) = (name("cause", "STRING"), name("value", "BYTES"));
         let times = [name("event_time", "TIMESTAMP_LTZ(3)"), name("append_time", "TIMESTAMP_LTZ(3)")];
+        if is_watermark_needed && table.watermark.is_none() {
+            added += &format!("\n, WATERMARK FOR {0} AS {0}", times[1]);
+        }
+        let options = if is_watermark_needed { WATERMARK_IDLE } else { "" };
         let watermark = table.watermark.as_ref().map(|watermark| quoted(&watermark.column));
         let times = watermark.into_iter().map(|column| format!("CAST({column} AS TIMESTAMP_LTZ(3))")).chain(times);
         let time = format!("COALESCE({})", times.collect::<Vec<_>>().join(", "));
         let declared = table.columns.iter().map(|column| quoted(&column.name)).collect();
-        Self { il, fate, cause, value, time, added, declared }
+        Self { il, fate, cause, value, time, added, options, declared }
     }
 
     fn table(&self, text: &Slices, table: &Table, place: FlinkPlace) -> String {
@@ -166,7 +199,13 @@ impl Columns {
             .map(|(name, value)| format!("{} = {}", literal(name), literal(value)));
         let body = text.between(table.body_from, table.body_to);
         let options = options.collect::<Vec<_>>().join(", ");
-        format!("CREATE TABLE {} (\n  {}{}\n) WITH ({options})", quoted(SOURCE), body.trim(), self.added)
+        format!(
+            "CREATE TABLE {} (\n  {}{}\n) WITH ({options}{})",
+            quoted(SOURCE),
+            body.trim(),
+            self.added,
+            self.options
+        )
     }
 
     /// The records that could be decoded, with where they come from and their own bytes.
@@ -225,7 +264,7 @@ impl Columns {
         );
         let selects = std::iter::once(&undecoded).chain(failing).map(String::as_str).collect::<Vec<_>>();
         FlinkLeg {
-            sink_table: sink::set_apart(SET_APART, OF_ALL, &format!("{}/{SET_APART}", place.out.trim_end_matches('/'))),
+            sink_table: sink::set_apart(SET_APART, OF_ALL, &place.folder(&set_apart_folder(place.leg))),
             insert: format!("INSERT INTO {sink} {}", selects.join("\nUNION ALL ")),
         }
     }
@@ -281,9 +320,36 @@ impl Slices<'_> {
 mod tests {
     use super::*;
 
+    const PLACE: FlinkPlace<'static> = FlinkPlace { clusters: "normal=k:1", topic: "t", out: "file:///o/", leg: None };
+
     fn written(sql: &str) -> Result<FlinkText, SqlError> {
-        let place = FlinkPlace { clusters: "normal=k:1", topic: "t", out: "file:///o/" };
-        for_flink(sql, &["good", "all"].map(SinkSpec::files), place)
+        for_flink(sql, &["good", "all"].map(SinkSpec::files), PLACE)
+    }
+
+    #[test]
+    fn a_job_for_one_sink_has_its_insert_alone() {
+        let sql = "CREATE TABLE c (line STRING) WITH ('format' = 'json');\n\
+            EXECUTE STATEMENT SET BEGIN INSERT INTO good SELECT CAST(line AS INT) AS n FROM c; INSERT INTO `all` SELECT CAST(line AS BIGINT) AS n FROM c; END;";
+        let text =
+            for_flink(sql, &["good", "all"].map(SinkSpec::files), FlinkPlace { leg: Some("good"), ..PLACE }).unwrap();
+        let [leg, apart] = &text.legs[..] else { panic!("{text:?}") };
+        assert!(leg.insert.starts_with("INSERT INTO `good`"), "{}", leg.insert);
+        assert!(apart.sink_table.contains("'path' = 'file:///o/set-apart/leg=good'"), "{}", apart.sink_table);
+        assert!(apart.insert.contains("no INT") && !apart.insert.contains("no BIGINT"), "{}", apart.insert);
+    }
+
+    #[test]
+    fn hours_that_are_announced_need_a_watermark() {
+        let sql = "CREATE TABLE c (line STRING) WITH ('format' = 'json'); INSERT INTO good SELECT line FROM c";
+        let tables = |success_file| {
+            let kind = SinkKind::Files { path: None, success_file };
+            let sinks = [SinkSpec { kind, ..SinkSpec::files("good") }];
+            for_flink(sql, &sinks, PLACE).unwrap().tables.remove(0)
+        };
+        assert!(!tables(None).contains("WATERMARK") && !tables(Some(SuccessFile::ProcessTime)).contains("WATERMARK"));
+        let table = tables(Some(SuccessFile::PartitionTime));
+        assert!(table.contains("WATERMARK FOR `$append_time` AS `$append_time`"), "{table}");
+        assert!(table.contains("'scan.watermark.idle-timeout' = '1 min'"), "{table}");
     }
 
     #[test]
@@ -330,7 +396,7 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../flink/src/test/e2e");
         let read = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
         let clusters = "normal=127.0.0.1:49092;failover=127.0.0.1:49192";
-        let place = FlinkPlace { clusters, topic: "a.b.c.000000000000001f", out: "file://@WORK@" };
+        let place = FlinkPlace { clusters, topic: "a.b.c.000000000000001f", out: "file://@WORK@", leg: None };
         let text = for_flink(&read("engine.sql"), &[SinkSpec::files("good")], place).unwrap();
         let known: FlinkText = serde_json::from_str(&read("engine.json")).unwrap();
         assert_eq!(text, known, "{}", serde_json::to_string_pretty(&text).unwrap());

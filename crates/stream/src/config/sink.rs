@@ -26,7 +26,7 @@ pub struct SinkSpec {
 impl SinkSpec {
     /// One of files, with every default.
     pub fn files(name: &str) -> Self {
-        Self { name: name.to_owned(), replay_ms: 0, begin_from: None, kind: SinkKind::Files { path: None } }
+        Self { name: name.to_owned(), replay_ms: 0, begin_from: None, kind: SinkKind::FILES }
     }
 }
 
@@ -39,9 +39,28 @@ pub enum SinkKind {
         /// The folder. Default: `out/<stream>/<sink>` under the data directory.
         #[serde(default)]
         path: Option<PathBuf>,
+        /// When an hour's folder gets an empty file `_SUCCESS`, and again when more has come into it. Only where the job runs
+        /// on Flink. Default: never.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        success_file: Option<SuccessFile>,
     },
     /// A Kafka topic, written in transactions; needs a build with `--features kafka`.
     Kafka(KafkaTarget),
+}
+
+impl SinkKind {
+    /// Files with every default.
+    pub const FILES: Self = Self::Files { path: None, success_file: None };
+}
+
+/// When an hour of files is announced; Flink's own triggers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SuccessFile {
+    /// When the watermark has passed its end. Of rows whose own time is older more may come all the same.
+    PartitionTime,
+    /// When its first file is an hour old, by the clock.
+    ProcessTime,
 }
 
 /// A Kafka topic that a leg writes to.

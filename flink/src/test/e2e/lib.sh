@@ -68,8 +68,8 @@ counts() { local vertex; for vertex in $(rest "/jobs/$JOB" | jq -r '.vertices[].
     echo "$id=$(rest "/jobs/$JOB/vertices/$vertex/metrics?get=$id" | jq -r '.[0].value')"; done; done | sed 's/isolane-take: [^.]*//' | sort | tr '\n' ' ' || true; echo; }
 up() { local port
   for port in ${ROLES_PORTS:-} 42181 46123 48081 48083 49092 49093 49192 49193; do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && { say "port $port is taken"; exit 1; }; done
-  sed "s#@WORK@#$WORK#g" "$HERE/config.yaml.in" >"$WORK/conf/config.yaml"
+  sed "s#@WORK@#$WORK#g; s#@SLOTS@#${SLOTS:=2}#" "$HERE/config.yaml.in" >"$WORK/conf/config.yaml"
   [ -z "${HA:-}" ] || { zk; ha >>"$WORK/conf/config.yaml"; until_ok "ZooKeeper" 60 eval '(exec 3<>/dev/tcp/127.0.0.1/42181)'; }
   kafka normal 49092; kafka failover 49192; jm; tm
-  until_ok "Flink" 120 slots 2; until_ok "normal" 60 kcat -b 127.0.0.1:49092 -L -m 2; until_ok "failover" 60 kcat -b 127.0.0.1:49192 -L -m 2
+  until_ok "Flink" 120 slots "$SLOTS"; until_ok "normal" 60 kcat -b 127.0.0.1:49092 -L -m 2; until_ok "failover" 60 kcat -b 127.0.0.1:49192 -L -m 2
   say "two clusters and Flink are up"; }

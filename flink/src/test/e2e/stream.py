@@ -2,7 +2,7 @@
 import glob, json, os, sys
 import pyarrow.parquet
 
-work, state, delivered = sys.argv[1], sys.argv[2], int(sys.argv[3])
+work, legs_are, state, delivered = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 lines = open(os.path.join(work, "offered"), "rb").read().splitlines(keepends=True)
 whole = [json.loads(line) for line in lines if line.endswith(b"}\n")]
 broken = len(lines) - len(whole)
@@ -29,9 +29,11 @@ size = sum(len(line) for line in lines)
 failing, failing_topic = ([record for record in whole if record["id"] % 1000 == rest] for rest in (11, 13))
 passing = [record for record in whole if record["id"] % 1000 != 13]
 filtered = [record for record in whole if record["id"] % 10 != 0 and record["id"] % 1000 != 11]
+hours = sorted({f"dt=2026-03-01/hour={record['at_'][11:13]}" for record in filtered})
 found = {
     "rows of files": sorted((row["id"], row["name"]) for row in rows) == sorted((r["id"], r["name"].upper()) for r in filtered),
-    "folders": all(f.startswith("dt=") and "/hour=" in f for f in folders),
+    "folders": sorted(folders),
+    "announced": sorted(f for f in folders if os.path.exists(os.path.join(work, "out/shop.web.clicks/files", f, "_SUCCESS"))),
     "records of the topic": sorted((record["key"], record["payload"]) for record in topic)
     == sorted((r["name"], json.dumps({"id": r["id"]}, separators=(",", ":"))) for r in passing),
     "headers": all(headers(record) == ({"even": "yes"} if json.loads(record["payload"])["id"] % 2 == 0 else {}) for record in topic),
@@ -45,7 +47,7 @@ found = {
     "failures": [leg["failure"] for leg in legs.values()], "status": state, "delivered by status": delivered,
 }
 want = {
-    "rows of files": True, "folders": True, "records of the topic": True, "headers": True, "set apart": broken + len(failing) + len(failing_topic),
+    "rows of files": True, "folders": hours, "announced": hours[:-1], "records of the topic": True, "headers": True, "set apart": broken * {"together": 1, "separate": 2}[legs_are] + len(failing) + len(failing_topic),
     "delivered to files": len(filtered), "delivered to the topic": len(passing), "causes": True, "quarantined": [broken + len(failing), broken + len(failing_topic)], "collected": size,
     "taken": [size] * 2, "in flight and missing": [0, 0], "failures": [None, None], "status": "running",
     "delivered by status": len(filtered) + len(passing),

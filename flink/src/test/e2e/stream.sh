@@ -4,20 +4,22 @@
 # admin are killed with -9. What is read from files and topic, and what ledger and status say, must be what was offered. Two to three minutes.
 #   stream.sh WORK FLINK KAFKA EXTRA   as in run.sh
 #   ISOLANE                            the program, built with the feature kafka
+#   LEGS=separate                      a job for each of the two sinks
 #   PYTHON                             a Python with pyarrow
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 . "$HERE/lib.sh"
-ROUNDS=${ROUNDS:-20} EACH=${EACH:-5000} ID=shop.web.clicks
+ROUNDS=${ROUNDS:-20} EACH=${EACH:-5000} LEGS=${LEGS:-together} ID=shop.web.clicks
 export ISOLANE_ADMIN=http://127.0.0.1:48700 ISOLANE_GATEWAY=http://127.0.0.1:48701
 JOURNAL="kafka=127.0.0.1:49092;failover=127.0.0.1:49192"
 trap 'end engine isolane; finish' EXIT
 engine() { bg engine "$ISOLANE" engine --config "$WORK/engine.toml"; }
 ledger() { "$ISOLANE" ledger "$ID" --json >"$WORK/ledger.json" || true; }
 status() { "$ISOLANE" status "$ID" --json | jq -r ".streams[0]$1"; }
-is_running() { [ "$(status .job.state)" = running ] && [ "$(status .job.checkpoint)" -gt "${1:-0}" ]; }
+JOBS=1; [ "$LEGS" = together ] || JOBS=2; SLOTS=$((2 * JOBS))
+is_running() { [ "$(status '.jobs | map(select(.state == "running" and .checkpoint > 0)) | length')" = "$JOBS" ]; }
 committed() { timeout 30 kcat -b 127.0.0.1:49092 -C -t clean -o beginning -e -q -X isolation.level=read_committed -J >"$WORK/topic.ndjson"; }
-agrees() { ledger; committed; "$PYTHON" "$HERE/stream.py" "$WORK" "$(status .job.state)" "$(status .fates.delivered)"; }
+agrees() { ledger; committed; "$PYTHON" "$HERE/stream.py" "$WORK" "$LEGS" "$(status '.jobs | map(.state) | unique | join(",")')" "$(status .fates.delivered)"; }
 
 up; gw; until_ok "the gateway" 120 curl -sf http://127.0.0.1:48083/v2/info
 bg isolane "$ISOLANE" up --data-dir "$WORK/data" --no-first-stream --journal "$JOURNAL" --ui-port 48700 --http-port 48701 --grpc-port 48702
@@ -33,20 +35,21 @@ journal = "$JOURNAL"
 admin = "$ISOLANE_ADMIN"
 T
 cat >"$WORK/stream.json" <<J
-{"id": "$ID", "engine": "flink", "format": "json", "partitions": 2, "limits": {"checkpoint_ms": 1000},
- "sinks": [{"name": "files", "kind": "files"},
+{"id": "$ID", "engine": "flink", "legs": "$LEGS", "format": "json", "partitions": 2, "limits": {"checkpoint_ms": 1000},
+ "sinks": [{"name": "files", "kind": "files", "success_file": "partition_time"},
   {"name": "topic", "kind": "kafka", "brokers": "127.0.0.1:49092", "topic": "clean", "key": "name", "headers": ["even"]}],
- "sql": "CREATE TABLE clicks (id INT, name STRING) WITH ('format' = 'json'); EXECUTE STATEMENT SET BEGIN INSERT INTO files SELECT id, UPPER(name) AS name, CAST(CASE WHEN MOD(id, 1000) = 11 THEN name ELSE '7' END AS INT) AS n FROM clicks WHERE MOD(id, 10) <> 0; INSERT INTO topic SELECT id, name, CASE WHEN MOD(id, 2) = 0 THEN 'yes' END AS even FROM clicks WHERE CAST(CASE WHEN MOD(id, 1000) = 13 THEN name ELSE '7' END AS INT) = 7; END"}
+ "sql": "CREATE TABLE clicks (id INT, name STRING, at_ TIMESTAMP(3), WATERMARK FOR at_ AS at_) WITH ('format' = 'json'); EXECUTE STATEMENT SET BEGIN INSERT INTO files SELECT id, UPPER(name) AS name, CAST(CASE WHEN MOD(id, 1000) = 11 THEN name ELSE '7' END AS INT) AS n FROM clicks WHERE MOD(id, 10) <> 0; INSERT INTO topic SELECT id, name, CASE WHEN MOD(id, 2) = 0 THEN 'yes' END AS even FROM clicks WHERE CAST(CASE WHEN MOD(id, 1000) = 13 THEN name ELSE '7' END AS INT) = 7; END"}
 J
 jq '.sql |= sub("UPPER\\(name\\)"; "1 / id")' "$WORK/stream.json" >"$WORK/refused.json"
 if "$ISOLANE" stream create --file "$WORK/refused.json" 2>"$WORK/refused.txt"; then say "a division that fails the job was taken"; exit 1; fi
 grep -q "line 1, column .*NULLIF" "$WORK/refused.txt"; say "refused: $(cat "$WORK/refused.txt")"
 "$ISOLANE" stream create --file "$WORK/stream.json" 2>"$WORK/warned.txt"; grep -q json-rest "$WORK/warned.txt"; engine
-until_ok "the job" 160 is_running; say "the job runs: $("$ISOLANE" status "$ID" | tail -1)"
+until_ok "the job" 160 is_running; say "on Flink, legs $LEGS: $("$ISOLANE" status "$ID" | grep '^job on Flink' | tr '\n' ';')"
 admin() { pgrep -P "$(cat "$PIDS/isolane")" -f ' admin '; }
 kill_admin() { until_ok "admin's start" 60 admin; kill -9 "$(admin)"; say "kill -9 of admin"; }
 for round in $(seq "$ROUNDS"); do
-  seq $(((round - 1) * EACH)) $((round * EACH - 1)) | awk '{ if ($1 % 1000 == 7) print "{\"id\": " $1 ", oh"; else print "{\"id\": " $1 ", \"name\": \"n" $1 "\"}" }' >"$WORK/lines"
+  seq $(((round - 1) * EACH)) $((round * EACH - 1)) | awk '{ at = sprintf("2026-03-01 %02d:%02d:%02d", $1 / 36000, $1 / 600 % 60, $1 / 10 % 60)
+    if ($1 % 1000 == 7) print "{\"id\": " $1 ", oh"; else print "{\"id\": " $1 ", \"name\": \"n" $1 "\", \"at_\": \"" at "\"}" }' >"$WORK/lines"
   cat "$WORK/lines" >>"$WORK/offered"; "$ISOLANE" send "$ID" "$WORK/lines" >/dev/null
   [ $((round % 2)) = 1 ] || kill_admin
   case $round in
@@ -57,8 +60,8 @@ done
 say "sent $(wc -l <"$WORK/offered") records"
 until_ok "everything accounted for" 240 agrees; agrees
 "$ISOLANE" status "$ID"; "$ISOLANE" ledger "$ID" --verify --data-dir "$WORK" || { say "the files differ"; exit 1; }
-if "$ISOLANE" stream set "$ID" engine=embedded 2>"$WORK/refused.txt"; then say "the other engine would have begun from nothing"; exit 1; fi
+if "$ISOLANE" stream set "$ID" engine=embedded "sinks=$(jq -c '.sinks | map(del(.success_file))' "$WORK/stream.json")" 2>"$WORK/refused.txt"; then say "the other engine would have begun from nothing"; exit 1; fi
 grep -q hand-over "$WORK/refused.txt"; say "refused: $(cat "$WORK/refused.txt")"
-"$ISOLANE" stream delete "$ID"; stopped() { [ "$(rest /jobs/overview | jq '[.jobs[] | select(.state == "FINISHED")] | length')" = 1 ] && [ -z "$(ls "$WORK/engine/jobs")" ]; }
-until_ok "the job's end" 120 stopped; say "deleted: the job has stopped with a savepoint and is forgotten"
+"$ISOLANE" stream delete "$ID"; stopped() { [ "$(rest /jobs/overview | jq '[.jobs[] | select(.state == "FINISHED")] | length')" = "$JOBS" ] && [ -z "$(ls "$WORK/engine/jobs")" ]; }
+until_ok "the job's end" 120 stopped; say "deleted: what ran has stopped with a savepoint and is forgotten"
 say "done"

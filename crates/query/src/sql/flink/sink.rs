@@ -1,7 +1,7 @@
 //! A sink's table on Flink, and the INSERT into it: Parquet files by hour of event time, or a Kafka topic. Both are laid out as
 //! the embedded engine lays them out, so that readers need not know who wrote.
 
-use stream::config::{Compression, KafkaFormat, KafkaTarget, SinkKind, SinkSpec};
+use stream::config::{Compression, KafkaFormat, KafkaTarget, SinkKind, SinkSpec, SuccessFile};
 
 use super::super::LegPlan;
 use super::super::error::{At, Problem};
@@ -32,10 +32,11 @@ pub fn leg(
     select: impl Fn(&str) -> String,
 ) -> Result<FlinkLeg, Problem> {
     match &sink.kind {
-        SinkKind::Files { path } => {
-            let default = || format!("{}/{}", place.out.trim_end_matches('/'), sink.name);
+        SinkKind::Files { path, success_file } => {
+            let default = || place.folder(&sink.name);
             let url = path.as_ref().map_or_else(default, |path| format!("file://{}", path.display()));
-            of_files(plan, &url, il, at, select)
+            let announced = success_file.map_or_else(String::new, announced);
+            of_files(plan, &url, &announced, il, at, select)
         }
         SinkKind::Kafka(target) => of_topic(plan, target, place, il, at, select),
     }
@@ -55,7 +56,29 @@ pub fn set_apart(name: &str, of_all: &str, url: &str) -> String {
     )
 }
 
-fn of_files(plan: &LegPlan, url: &str, il: &str, at: At, select: impl Fn(&str) -> String) -> Result<FlinkLeg, Problem> {
+/// The options by which Flink's file sink announces an hour's folder.
+fn announced(when: SuccessFile) -> String {
+    let trigger = match when {
+        SuccessFile::PartitionTime => {
+            "'partition-time', 'partition.time-extractor.kind' = 'custom', \
+             'partition.time-extractor.class' = 'org.isolane.flink.HourOfFolder'"
+        }
+        SuccessFile::ProcessTime => "'process-time'",
+    };
+    format!(
+        ", 'sink.partition-commit.policy.kind' = 'success-file', 'sink.partition-commit.delay' = '1 h', \
+         'sink.partition-commit.trigger' = {trigger}"
+    )
+}
+
+fn of_files(
+    plan: &LegPlan,
+    url: &str,
+    announced: &str,
+    il: &str,
+    at: At,
+    select: impl Fn(&str) -> String,
+) -> Result<FlinkLeg, Problem> {
     if let Some((name, _)) = FOLDERS.iter().find(|(name, _)| plan.outputs.iter().any(|output| output.name == *name)) {
         let message = format!("`{name}` of `{}`: on Flink files lie in folders that have this name", plan.sink);
         return Err(at.problem(message, "give the column another name with AS"));
@@ -68,7 +91,7 @@ fn of_files(plan: &LegPlan, url: &str, il: &str, at: At, select: impl Fn(&str) -
     Ok(FlinkLeg {
         sink_table: format!(
             "CREATE TABLE {table} ({columns}, `$il` STRING, {declared}) PARTITIONED BY ({folders}) \
-             WITH ('connector' = 'filesystem', 'path' = {path}, {FORMAT})"
+             WITH ('connector' = 'filesystem', 'path' = {path}, {FORMAT}{announced})"
         ),
         insert: format!("INSERT INTO {table} {}", select(&format!("{il}, {hours}"))),
     })
@@ -164,7 +187,7 @@ mod tests {
             "CREATE TABLE c (id INT, name STRING, at_ TIMESTAMP(3), WATERMARK FOR at_ AS at_) WITH ('format' = 'json');\n\
              INSERT INTO clean {select} FROM c WHERE id > 3"
         );
-        for_flink(&sql, &[sink], FlinkPlace { clusters: "normal=k:1", topic: "t.1", out: "file:///o" })
+        for_flink(&sql, &[sink], FlinkPlace { clusters: "normal=k:1", topic: "t.1", out: "file:///o", leg: None })
     }
 
     #[test]
@@ -205,6 +228,12 @@ mod tests {
             "{}",
             text.tables[1]
         );
+        assert!(!table.contains("partition-commit"), "{table}");
+        let text = written("SELECT id", r#""kind": "files", "success_file": "partition_time""#).unwrap();
+        let table = &text.legs[0].sink_table;
+        assert!(table.contains("'sink.partition-commit.trigger' = 'partition-time'"), "{table}");
+        assert_eq!(text.tables[0].matches("WATERMARK").count(), 1, "it has one of its own: {}", text.tables[0]);
+        assert!(text.tables[0].contains("'scan.watermark.idle-timeout' = '1 min'"), "{}", text.tables[0]);
         let error = written("SELECT id AS dt", r#""kind": "files""#).unwrap_err().to_string();
         assert!(error.contains("`dt` of `clean`"), "{error}");
     }

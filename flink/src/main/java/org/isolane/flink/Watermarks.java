@@ -13,11 +13,13 @@ import org.apache.flink.table.data.RowData;
 /**
  * The watermark of one subtask: the minimum over the partitions of all clusters that are not idle. Each partition has a
  * generator of its own, made by the table's WATERMARK FOR; a partition is idle by the table's
- * {@code scan.watermark.idle-timeout}, and one that has brought nothing to this subtask holds nothing up here.
+ * {@code scan.watermark.idle-timeout}, and one that has brought nothing to this subtask holds nothing up here; nor does a subtask
+ * to which none has brought anything.
  */
 final class Watermarks {
     private final WatermarkStrategy<RowData> strategy;
     private final WatermarkGeneratorSupplier.Context context;
+    private final WatermarkOutput output;
     private final WatermarkOutputMultiplexer outputs;
     private final Map<HandOver.Place, Line> lines = new HashMap<>();
 
@@ -27,6 +29,7 @@ final class Watermarks {
     Watermarks(WatermarkStrategy<RowData> strategy, WatermarkGeneratorSupplier.Context context, WatermarkOutput output) {
         this.strategy = strategy;
         this.context = context;
+        this.output = output;
         this.outputs = new WatermarkOutputMultiplexer(output);
     }
 
@@ -36,8 +39,12 @@ final class Watermarks {
         line.generator.onEvent(row, TimestampAssigner.NO_TIMESTAMP, line.immediate);
     }
 
-    /** Time has passed. */
+    /** Time has passed. Who has seen no row yet knows nothing that the other subtasks should wait for. */
     void tick() {
+        if (lines.isEmpty()) {
+            output.markIdle();
+            return;
+        }
         lines.values().forEach(line -> line.generator.onPeriodicEmit(line.deferred));
         outputs.onPeriodicEmit();
     }

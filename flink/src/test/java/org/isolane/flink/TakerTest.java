@@ -578,18 +578,22 @@ class TakerTest {
             subtask.getExecutionConfig().setAutoWatermarkInterval(100);
             subtask.setProcessingTime(0);
             subtask.open();
+            subtask.setProcessingTime(50);
+            assertEquals(List.of(), watermarks(subtask), "its first tick is still to come");
+            subtask.setProcessingTime(100);
+            assertEquals(List.of("idle"), watermarks(subtask), "it has seen no row: the other subtasks do not wait for it");
             subtask.processElement(new StreamRecord<>(piece(il('e', A, 0, 1), 0, 0, 0, "900")));
             subtask.processElement(new StreamRecord<>(piece(il('e', A, 1, 2), 1, 0, 0, "500")));
             subtask.processElement(new StreamRecord<>(piece(il('e', A, 2, 3), 0, 1, 0, "700")));
-            subtask.setProcessingTime(100);
+            subtask.setProcessingTime(200);
             assertEquals(List.of("500"), watermarks(subtask));
             subtask.processElement(new StreamRecord<>(piece(il('e', A, 3, 4), 1, 0, 1, "800")));
-            subtask.setProcessingTime(200);
+            subtask.setProcessingTime(300);
             assertEquals(List.of("700"), watermarks(subtask));
             // Wall clock decides what is idle: the partition that stays silent is left out, and the others go on.
             List<String> seen = new ArrayList<>();
             long deadline = System.nanoTime() + Duration.ofSeconds(20).toNanos();
-            for (long tick = 3; !seen.contains("800") && System.nanoTime() < deadline; tick++) {
+            for (long tick = 4; !seen.contains("800") && System.nanoTime() < deadline; tick++) {
                 subtask.processElement(new StreamRecord<>(piece(il('e', B, tick, tick + 1), 0, 0, tick, "900")));
                 subtask.processElement(new StreamRecord<>(piece(il('e', B, 100 + tick, 101 + tick), 1, 0, tick, "800")));
                 subtask.setProcessingTime(100 * tick);
