@@ -14,6 +14,7 @@ use std::time::Duration;
 use journal::{Journal, Topic};
 use sink::{FilesSink, Identity, Sink};
 use stream::StreamId;
+use stream::background;
 use stream::clock::{Clock, SystemClock};
 use stream::config::{SinkKind, SinkSpec, Snapshot, StreamConfig};
 use stream::control::{AdminClient, ConfigWatch};
@@ -33,6 +34,8 @@ use crate::leg::{Destination, LegKey, LegSpec, read};
 use crate::metrics;
 use crate::sql;
 
+/// Somebody waits for what gateway and journal do; a leg on the same machine has as long as its checkpoint.
+const NICENESS: i32 = 5;
 /// A leg that ran this long before it failed starts its back-off anew.
 const STEADY: Duration = Duration::from_secs(30);
 /// Shortest time between two commits: each is several syncs.
@@ -168,7 +171,7 @@ fn legs_of<J: Journal>(config: &StreamConfig, settings: &QuerySettings<J>) -> Ve
     let leg = |sink: &SinkSpec| {
         let default_dir = || out_root.join(config.spec.id.as_str()).join(&sink.name);
         let destination = match &sink.kind {
-            SinkKind::Files { path } => Destination::Files(path.clone().unwrap_or_else(default_dir)),
+            SinkKind::Files { path, .. } => Destination::Files(path.clone().unwrap_or_else(default_dir)),
             SinkKind::Kafka(target) => Destination::Kafka(target.clone()),
         };
         let spec = LegSpec {
@@ -267,7 +270,10 @@ fn on_own_thread(
 ) -> Result<oneshot::Receiver<Result<(), LegError>>, LegError> {
     let (answer, ended) = oneshot::channel();
     let runtime = Handle::current();
-    let run = move || drop(answer.send(runtime.block_on(leg)));
+    let run = move || {
+        background::give_way(NICENESS);
+        drop(answer.send(runtime.block_on(leg)));
+    };
     thread::Builder::new().name(format!("leg {}", key.stream)).spawn(run)?;
     Ok(ended)
 }

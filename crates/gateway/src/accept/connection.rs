@@ -37,8 +37,11 @@ use crate::metrics;
 use crate::rate::Rates;
 use crate::settings::GatewaySettings;
 
-/// Header bytes of one request.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Header bytes of one request, and of answers that wait to be written.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of answers that the kernel keeps of a connection whose client does not read them; it doubles the number for its own
+/// use. Left to itself it keeps megabytes, and a client that sends on and on is served until they are full.
+const UNREAD_BYTES_MAX: usize = 16 * 1024;
 /// Requests at a time on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
 /// Bytes that an HTTP/2 peer may send ahead on one stream, and on one connection.
@@ -118,7 +121,8 @@ pub async fn serve<A: Answers>(stream: TcpStream, terms: Terms<A>, seat: Arc<Sea
     }
 }
 
-/// Without these a dead peer would hold its connection until something is sent to it, and then for many minutes.
+/// Without these a dead peer would hold its connection until something is sent to it, and then for many minutes, and one that does not
+/// read would be answered on and on.
 fn set_options(stream: &TcpStream) {
     let (every, within) = (PING_EVERY, PING_WITHIN);
     let set = stream
@@ -127,7 +131,8 @@ fn set_options(stream: &TcpStream) {
         .and_then(|()| Ok(sockopt::set_tcp_keepidle(stream, every)?))
         .and_then(|()| Ok(sockopt::set_tcp_keepintvl(stream, within / 2)?))
         .and_then(|()| Ok(sockopt::set_tcp_keepcnt(stream, 2)?))
-        .and_then(|()| Ok(sockopt::set_tcp_user_timeout(stream, (every + within).as_millis() as u32)?));
+        .and_then(|()| Ok(sockopt::set_tcp_user_timeout(stream, (every + within).as_millis() as u32)?))
+        .and_then(|()| Ok(sockopt::set_socket_send_buffer_size(stream, UNREAD_BYTES_MAX)?));
     if let Err(error) = set {
         debug!(%error, "a connection goes on without its options");
     }
