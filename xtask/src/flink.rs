@@ -1,5 +1,5 @@
 //! `flink`: builds and tests the table connector in `flink/` with Maven, and says how long that took; part of `test`. The first
-//! run also downloads what Maven needs. `flink connector`, `flink sink`, `flink engine`, `flink hand-over` and `flink stream` try the
+//! run also downloads what Maven needs. `flink connector`, `flink sink`, `flink engine`, `flink hand-over`, `flink stream` and `flink switch` try the
 //! connector, its Kafka sink, the engine that keeps its jobs, a stream handed over between the embedded engine and Flink, and a
 //! stream that runs there (`LEGS=separate`: as two jobs), on a real Kafka and a real Flink: minutes each, not part of `test`.
 
@@ -16,7 +16,7 @@ use crate::test::python_with_pyarrow;
 
 /// The connector, as Maven packages it.
 const CONNECTOR: &str = "isolane-flink-0.1.0.jar";
-const USAGE: &str = "usage: cargo xtask flink [connector|sink|engine|hand-over|stream]";
+const USAGE: &str = "usage: cargo xtask flink [connector|sink|engine|hand-over|stream|switch]";
 
 /// `flink ARGUMENTS`.
 pub fn run(arguments: &[String]) -> Result<()> {
@@ -28,7 +28,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
             step("the engine", &mut cargo(&["build", "--package", "flink", "--example", "keep"]))?;
             whole_way("engine.sh")
         }
-        [script @ ("hand-over" | "stream")] => {
+        [script @ ("hand-over" | "stream" | "switch")] => {
             step("isolane", cargo(&["build", "--bin", "isolane"]).args(WHOLE))?;
             whole_way(&format!("{script}.sh"))
         }

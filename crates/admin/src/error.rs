@@ -93,8 +93,8 @@ pub enum StoreError {
     /// The other engine would begin from nothing, or from where it once stood.
     #[error(
         "stream {stream}: sink {sink} has committed on engine {from}; on {to} it would begin from nothing and deliver all of it \
-         again. Stop the job where it is, take its hand-over object (`isolane hand-over`, or the newest of a job on Flink), and \
-         change the engine together with a new begin_from of each sink, which names that object"
+         again. Name the hand-over object of where it stands as begin_from of each sink in the same change: that which `isolane \
+         hand-over` prints of a leg, as a file that was not named before, or that which `isolane status` shows of a job on Flink"
     )]
     Engine {
         /// The stream.
@@ -114,10 +114,22 @@ pub enum StoreError {
     Begun(StreamId),
     /// Jobs on Flink would be made one, or many.
     #[error(
-        "stream {0}: its jobs are on flink, and new ones would run beside them; legs can be changed together with the engine: hand \
-         the stream to the embedded engine first"
+        "stream {0}: its jobs are on flink, and others would begin beside them; legs changes only together with the engine: go back \
+         to the embedded engine first"
     )]
     Legs(StreamId),
+    /// One job has one beginning.
+    #[error(
+        "stream {0}: its sinks have committed each at a place of its own, and one job begins at one; say legs=separate too, which \
+         gives each a job"
+    )]
+    Places(StreamId),
+    /// Jobs on Flink may deliver more than is known.
+    #[error(
+        "stream {0}: what its jobs on flink deliver last is not known; say suspended=true, and change the engine when `isolane status` \
+         shows each of them idle. One that is gone has ended without a savepoint: say suspended=false, and suspend it when it runs"
+    )]
+    Runs(StreamId),
     /// Somebody else has changed the stream.
     #[error("stream {0} is at version {1}, not {2}; read it again")]
     Version(StreamId, u64, u64),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use stream::StreamId;
-use stream::facts::FlinkJob;
+use stream::facts::{FlinkJob, JobState};
 
 /// Commands that one commit of the metadata database stored together.
 pub fn commit_commands(commands: usize) {
@@ -46,7 +46,7 @@ pub fn audited(stream: &StreamId, in_flight: u64, missing: u64) {
 
 /// Whether a stream's job on Flink runs, or that of one leg.
 pub fn flink_job(stream: &StreamId, job: &FlinkJob) {
-    let is_running = job.state == "running";
+    let is_running = job.state == JobState::Running;
     let labels = [("stream", stream.to_string()), ("leg", job.leg.clone().unwrap_or_default())];
     gauge!("isolane_admin_flink_job_running", &labels).set(f64::from(u8::from(is_running)));
 }

@@ -210,7 +210,8 @@ mod tests {
         let mut spec = StreamSpec { engine: Engine::Flink, ..StreamSpec::new("a.b.c".parse().unwrap()) };
         let job = |leg: Option<&str>| FlinkJob {
             leg: leg.map(str::to_owned),
-            state: "running".to_owned(),
+            state: stream::facts::JobState::Running,
+            object: None,
             attempt: None,
             checkpoint: Some(7),
         };

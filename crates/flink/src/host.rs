@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use stream::clock::Clock;
 use stream::disk::{SharedDisk, read_all, write_atomically};
+use stream::facts::JobState;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -52,8 +53,8 @@ pub type Told = dyn Fn(&JobKey, Standing) + Send + Sync;
 /// How a job stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Its state's name.
-    pub state: &'static str,
+    /// Where it stands.
+    pub state: JobState,
     /// The attempt that is under way, or was last.
     pub attempt: Option<Id>,
     /// From where that began.
@@ -225,15 +226,21 @@ impl Keeper {
 
     fn standing(&self) -> Standing {
         let attempt = self.memory.attempt();
+        let problem = self.memory.problem.clone().or_else(|| match &self.trouble {
+            Some(Trouble::Server(trouble) | Trouble::Own(trouble)) => Some(trouble.clone()),
+            None => None,
+        });
+        let state = match self.memory.state.told() {
+            // Of a job that is not remembered Flink may have one all the same.
+            JobState::Fresh if problem.is_some() => JobState::Unsettled,
+            state => state,
+        };
         Standing {
-            state: self.memory.state.name(),
+            state,
+            problem,
             attempt: attempt.map(|attempt| attempt.job),
             begin: attempt.map(|attempt| attempt.begin.clone()),
             checkpoints_before: self.memory.checkpoints_before,
-            problem: self.memory.problem.clone().or_else(|| match &self.trouble {
-                Some(Trouble::Server(trouble) | Trouble::Own(trouble)) => Some(trouble.clone()),
-                None => None,
-            }),
         }
     }
 

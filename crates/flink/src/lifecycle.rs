@@ -121,6 +121,9 @@ pub fn next(memory: &Memory, wanted: &Wanted, seen: &Seen, now_ms: i64) -> (Memo
             step.stay(Action::Wait)
         }
         (State::Idle { .. }, _, Wanted::Removed) => step.stay(Action::Forget),
+        (State::Idle { last, end: End::Open, since_ms }, _, Wanted::Stopped) if now_ms - since_ms >= TURN_UP_MS => {
+            step.idle(last, End::Gone, None)
+        }
         (State::Idle { .. }, _, Wanted::Stopped) => step.stay(Action::Wait),
     }
 }

@@ -58,6 +58,9 @@ pub struct StreamSpec {
     /// Whether its legs share a job where the engine is Flink.
     #[serde(default, skip_serializing_if = "Legs::are_together")]
     pub legs: Legs,
+    /// Whether its jobs on Flink are to stand still, stopped with a savepoint; the journal takes records all the same.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub suspended: bool,
     /// Where records come from. HTTP and gRPC at the gateway are always open to a stream.
     #[serde(default)]
     pub inputs: Vec<Input>,
@@ -221,6 +224,10 @@ pub enum Input {
     },
 }
 
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
@@ -347,6 +354,9 @@ pub enum SpecError {
         "stream {0}: success_file of sink {1} needs engine = \"flink\": the embedded engine announces no hours yet"
     )]
     SuccessFile(StreamId, String),
+    /// What stands still on Flink, where nothing is.
+    #[error("stream {0}: suspended stops jobs on flink, and engine is embedded; say suspended = false")]
+    Suspended(StreamId),
     /// One job has one beginning.
     #[error(
         "stream {0}: on flink one job writes to all sinks, so all of them begin from one hand-over object: name the same \
@@ -389,6 +399,7 @@ impl StreamSpec {
             format: Format::default(),
             engine: Engine::default(),
             legs: Legs::default(),
+            suspended: false,
             inputs: Vec::new(),
             sinks: default_sinks(),
             sql: None,
@@ -417,6 +428,9 @@ impl StreamSpec {
     }
 
     fn check_sinks(&self) -> Result<(), SpecError> {
+        if self.suspended && self.engine.is_embedded() {
+            return Err(SpecError::Suspended(self.id.clone()));
+        }
         if self.sinks.is_empty() {
             return Err(SpecError::NoSink(self.id.clone()));
         }
@@ -541,6 +555,7 @@ mod tests {
             r#"{"id": "a.b.c", "sinks": [{"name": "k", "kind": "kafka", "brokers": "a:1", "topic": "a/b"}]}"#,
             r#"{"id": "a.b.c", "sinks": [{"name": "k", "kind": "kafka", "brokers": "a:1", "topic": "isolane.legs"}]}"#,
             r#"{"id": "a.b.c", "sinks": [{"name": "files", "kind": "files", "begin_from": "object.json"}]}"#,
+            r#"{"id": "a.b.c", "suspended": true}"#,
             r#"{"id": "a.b.c", "sinks": [{"name": "files", "kind": "files", "success_file": "process_time"}]}"#,
             r#"{"id": "a.b.c", "engine": "flink", "sinks": [{"name": "a", "kind": "files"}, {"name": "b", "kind": "files", "begin_from": "/o"}]}"#,
         ] {

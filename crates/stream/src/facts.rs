@@ -2,6 +2,8 @@
 //! Both are merged by maximum or by replacement, so that saying something twice changes nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -139,12 +141,61 @@ pub struct FlinkJob {
     /// The one leg that it runs, where each has a job of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leg: Option<String>,
-    /// `fresh`, `submitting`, `running`, `stopping` or `idle`.
-    pub state: String,
+    /// Where it stands.
+    pub state: JobState,
     /// Its id in Flink, of the attempt that is under way or was last.
     pub attempt: Option<String>,
     /// The newest checkpoint of which it has said what was taken.
     pub checkpoint: Option<u64>,
+    /// The hand-over object that says so; before the first the one that it began from.
+    #[serde(default)]
+    pub object: Option<PathBuf>,
+}
+
+/// Where a job on Flink stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Nothing of it was ever submitted.
+    Fresh,
+    /// It was, or is just being, submitted.
+    Submitting,
+    /// Flink has it.
+    Running,
+    /// It was asked to stop with a savepoint.
+    Stopping,
+    /// It may be there or turn up yet.
+    Unsettled,
+    /// It was there, and is not any more; what it did last may not be committed.
+    Gone,
+    /// It stopped with a savepoint, and all its sinks have committed.
+    Idle,
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fresh => "fresh",
+            Self::Submitting => "submitting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Unsettled => "unsettled",
+            Self::Gone => "gone",
+            Self::Idle => "idle",
+        })
+    }
+}
+
+impl FlinkJob {
+    /// Whether nothing comes of it any more beyond what its object says, unless it is submitted again. Of one that has completed no
+    /// checkpoint nothing is to be seen.
+    pub fn is_settled(&self) -> bool {
+        match self.state {
+            JobState::Fresh | JobState::Idle => true,
+            JobState::Gone => self.checkpoint.is_none(),
+            JobState::Submitting | JobState::Running | JobState::Stopping | JobState::Unsettled => false,
+        }
+    }
 }
 
 /// Admin's answer to reports.

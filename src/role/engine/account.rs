@@ -137,7 +137,8 @@ impl Account {
             failure: self.leg.refused.clone().or_else(|| standing.problem.clone()).or(failure),
             job: Some(FlinkJob {
                 leg: self.leg.job.leg.clone(),
-                state: standing.state.to_owned(),
+                state: standing.state,
+                object: self.object.clone(),
                 attempt: standing.attempt.map(|attempt| attempt.to_string()),
                 checkpoint: self.checkpoint,
             }),
@@ -205,6 +206,7 @@ mod tests {
     use flink::JobKey;
     use flink::job::Id;
     use query::leg::LegKey;
+    use stream::facts::JobState;
 
     use super::*;
 
@@ -219,7 +221,7 @@ mod tests {
 
     fn standing(attempt: &str, begin: Begin) -> Standing {
         let attempt = Some(Id::try_from(attempt.to_owned()).unwrap());
-        Standing { state: "running", attempt, begin: Some(begin), checkpoints_before: 100, problem: None }
+        Standing { state: JobState::Running, attempt, begin: Some(begin), checkpoints_before: 100, problem: None }
     }
 
     #[test]
@@ -246,7 +248,8 @@ mod tests {
         std::fs::write(object(own, 7), OBJECT.replace("[0,500],[600", "[0,550],[600")).unwrap();
         let report = account.look(Some(&begun), false).unwrap();
         assert_eq!((report.commit, report.whole, report.taken.len()), (107, false, 1));
-        assert_eq!(report.job.unwrap().checkpoint, Some(7));
+        let job = report.job.unwrap();
+        assert_eq!((job.checkpoint, job.object), (Some(7), Some(object(own, 7))));
 
         // What cannot be read replaces nothing.
         std::fs::write(object(own, 8), "{").unwrap();

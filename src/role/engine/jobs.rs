@@ -94,6 +94,7 @@ impl Jobs {
                 let run = |text: &Text| Wanted::Run { text: text.clone(), begin_from };
                 // A sink that nothing is inserted into needs no job of its own.
                 let text = texts.as_ref().ok().and_then(|texts| texts.get(&key)).filter(|text| text.legs.len() > 1);
+                let text = text.filter(|_| !config.spec.suspended);
                 (key, text.map_or(Wanted::Stopped, run))
             })
         });
@@ -199,6 +200,11 @@ mod tests {
         let [leg] = &jobs.legs()[..] else { panic!("one leg") };
         assert_eq!(leg.rows, Told::Footers("/out/a.b.c/files".into()));
         assert_eq!(leg.apart[1], PathBuf::from("/out/a.b.c/set-apart/sink=files"));
+
+        let mut suspended = Snapshot::clone(&snapshot(Engine::Flink, None));
+        suspended.streams.values_mut().for_each(|config| config.spec.suspended = true);
+        jobs.follow(&suspended);
+        assert_eq!((jobs.wanted().values().collect::<Vec<_>>(), jobs.legs().len()), (vec![&Wanted::Stopped], 1));
 
         jobs.follow(&snapshot(Engine::Embedded, None));
         assert_eq!(jobs.wanted().values().collect::<Vec<_>>(), [&Wanted::Stopped]);

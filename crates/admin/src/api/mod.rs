@@ -147,7 +147,9 @@ impl From<StoreError> for Failure {
             | StoreError::Partitions(..)
             | StoreError::Engine { .. }
             | StoreError::Begun(..)
+            | StoreError::Runs(..)
             | StoreError::Legs(..)
+            | StoreError::Places(..)
             | StoreError::Full(_)
             | StoreError::TokenExists(_)
             | StoreError::TokensFull(_)

@@ -1,10 +1,12 @@
 //! Streams: create, change, delete. The rules that need the other streams are here: one topic per stream, one living
 //! stream per id, a bound on their number, no lost update.
 
+use std::path::Path;
 use std::sync::Mutex;
 
 use sqlx::{Row, SqliteConnection};
 use stream::config::{Engine, SinkSpec, Snapshot, StreamConfig, StreamSpec};
+use stream::facts::FlinkJob;
 use stream::{Incarnation, StreamId, limits};
 
 use super::open::{parse, print};
@@ -84,12 +86,15 @@ pub(super) async fn change(
         return Err(StoreError::TopicFixed(config.spec.id.clone(), known.topic()));
     }
     partitions_allowed(&known.spec, &config.spec)?;
-    let has_committed = |sink: &str| {
+    let told = |sink: &str| {
         let book = locked(book);
         let leg = book.look(config.incarnation).and_then(|entry| entry.legs.get(sink));
-        leg.is_some_and(|leg| leg.commit_highest > 0)
+        leg.map_or(Committed::default(), |leg| Committed {
+            something: leg.commit_highest > 0,
+            job: leg.report.job.clone(),
+        })
     };
-    engine_allowed(&known.spec, &config.spec, has_committed)?;
+    engine_allowed(&known.spec, &config.spec, told)?;
     sqlx::query("UPDATE streams SET version = ?, spec = ? WHERE incarnation = ?")
         .bind(config.version as i64)
         .bind(print(&config.spec)?)
@@ -113,14 +118,18 @@ fn partitions_allowed(known: &StreamSpec, new: &StreamSpec) -> Result<(), StoreE
     }
 }
 
-/// What one engine has committed the other must know of, by a hand-over object that was not named before: where a job has begun
-/// once, the same object would begin it there again. Nor can jobs on Flink be made one or many: the new ones would run beside the
-/// old, which may have written what nobody has heard of yet.
-fn engine_allowed(
-    known: &StreamSpec,
-    new: &StreamSpec,
-    has_committed: impl Fn(&str) -> bool,
-) -> Result<(), StoreError> {
+/// What a leg has committed.
+#[derive(Clone, Debug, Default)]
+struct Committed {
+    /// Whether it has committed at all.
+    something: bool,
+    /// How its job on Flink stands, if that has been heard of.
+    job: Option<FlinkJob>,
+}
+
+/// What one engine has committed the other must know of, by the hand-over object that says so: a job that begins anew, or where
+/// one has begun before, delivers again. What a job on Flink leaves last is known when it stands still.
+fn engine_allowed(known: &StreamSpec, new: &StreamSpec, told: impl Fn(&str) -> Committed) -> Result<(), StoreError> {
     let begin_of = |spec: &StreamSpec, name: &str| {
         spec.sinks.iter().find(|sink| sink.name == name).and_then(|sink| sink.begin_from.clone())
     };
@@ -128,17 +137,37 @@ fn engine_allowed(
         let begin = begin_of(new, name);
         begin.is_some() && begin != begin_of(known, name)
     };
-    let kept = |sink: &&SinkSpec| known.sinks.iter().any(|other| other.name == sink.name);
-    let mut committed = new.sinks.iter().filter(kept).map(|sink| &sink.name).filter(|name| has_committed(name));
+    let kept = new.sinks.iter().filter(|sink| known.sinks.iter().any(|other| other.name == sink.name));
+    let committed: Vec<&str> = kept.map(|sink| sink.name.as_str()).filter(|name| told(name).something).collect();
     let (stream, from, to) = (new.id.clone(), known.engine, new.engine);
-    match (from == to, to) {
-        (false, _) => match committed.find(|name| !is_new(name)) {
-            Some(sink) => Err(StoreError::Engine { stream, sink: sink.clone(), from, to }),
-            None => Ok(()),
-        },
-        (true, Engine::Flink) if known.legs != new.legs => Err(StoreError::Legs(stream)),
-        (true, Engine::Flink) if committed.any(|name| is_new(name)) => Err(StoreError::Begun(stream)),
-        (true, _) => Ok(()),
+    let begins_wrong = |sink: &str| StoreError::Engine { stream: new.id.clone(), sink: sink.to_owned(), from, to };
+    match (from, to) {
+        (Engine::Embedded, Engine::Embedded) => Ok(()),
+        (Engine::Flink, Engine::Flink) if known.legs != new.legs => Err(StoreError::Legs(stream)),
+        (Engine::Flink, Engine::Flink) if committed.iter().any(|name| is_new(name)) => Err(StoreError::Begun(stream)),
+        (Engine::Flink, Engine::Flink) => Ok(()),
+        (Engine::Embedded, Engine::Flink) if new.legs.are_together() && committed.len() > 1 => {
+            Err(StoreError::Places(stream))
+        }
+        (Engine::Embedded, Engine::Flink) => {
+            committed.iter().find(|name| !is_new(name)).map_or(Ok(()), |name| Err(begins_wrong(name)))
+        }
+        (Engine::Flink, Engine::Embedded) => {
+            let runs = |sink: &SinkSpec| match told(&sink.name) {
+                Committed { job: Some(job), .. } => !job.is_settled(),
+                Committed { something, job: None } => something,
+            };
+            if !known.suspended || known.sinks.iter().any(runs) {
+                return Err(StoreError::Runs(stream));
+            }
+            let is_its_object = |name: &str| {
+                let object = told(name).job.and_then(|job| job.object);
+                let (object, begin) = (object.as_deref().and_then(Path::file_name), begin_of(new, name));
+                // One that was never submitted has left none; it stands where the embedded leg stood.
+                begin.is_some() && (object.is_none() || begin.as_deref().and_then(Path::file_name) == object)
+            };
+            committed.iter().find(|name| !is_its_object(name)).map_or(Ok(()), |name| Err(begins_wrong(name)))
+        }
     }
 }
 
@@ -196,41 +225,78 @@ pub(super) fn lives(snapshot: &Snapshot, id: &StreamId, incarnation: Incarnation
 mod tests {
     use super::*;
     use stream::config::{Legs, Order};
+    use stream::facts::JobState;
+
+    fn spec(engine: Engine, begin_from: Option<&str>) -> StreamSpec {
+        let suspended = !engine.is_embedded();
+        let mut spec = StreamSpec { engine, suspended, ..StreamSpec::new("a.b.c".parse().unwrap()) };
+        spec.sinks[0].begin_from = begin_from.map(Into::into);
+        spec
+    }
+
+    fn job(state: JobState, object: Option<&str>) -> Option<FlinkJob> {
+        let object = object.map(Into::into);
+        Some(FlinkJob { leg: None, state, attempt: None, checkpoint: Some(7), object })
+    }
 
     #[test]
     fn an_engine_goes_on_only_from_an_object_that_is_new() {
-        let spec = |engine, begin_from: Option<&str>| {
-            let mut spec = StreamSpec { engine, ..StreamSpec::new("a.b.c".parse().unwrap()) };
-            spec.sinks[0].begin_from = begin_from.map(Into::into);
-            spec
-        };
         let (embedded, flink) = (Engine::Embedded, Engine::Flink);
         for (from, to, allowed) in [
             ((embedded, None), (flink, None), false),
             ((embedded, None), (flink, Some("/1")), true),
             ((embedded, Some("/1")), (flink, Some("/1")), false),
-            ((flink, Some("/1")), (embedded, Some("/2")), true),
+            ((flink, Some("/1")), (embedded, Some("/x/2")), true),
+            ((flink, Some("/1")), (embedded, Some("/1")), false),
             ((flink, Some("/1")), (embedded, None), false),
             ((flink, Some("/1")), (flink, Some("/2")), false),
             ((flink, Some("/1")), (flink, None), true),
             ((embedded, None), (embedded, Some("/1")), true),
         ] {
             let (known, new) = (spec(from.0, from.1), spec(to.0, to.1));
-            let found = engine_allowed(&known, &new, |_| true);
+            let committed = |_: &str| Committed { something: true, job: job(JobState::Idle, Some("/y/2")) };
+            let found = engine_allowed(&known, &new, committed);
             assert_eq!(found.is_ok(), allowed, "{from:?} to {to:?}");
-            assert!(engine_allowed(&known, &new, |_| false).is_ok(), "nothing is committed");
+            assert!(engine_allowed(&known, &new, |_| Committed::default()).is_ok(), "nothing is committed");
             assert!(found.err().is_none_or(|error| error.to_string().contains("begin_from")));
-
-            let apart = StreamSpec { legs: Legs::Separate, ..new };
-            let found = engine_allowed(&known, &apart, |_| true);
-            let stays = (from.0, to.0) == (flink, flink);
-            assert_eq!(found.is_ok(), allowed && !stays, "{from:?} to {to:?}, apart");
-            assert_eq!(
-                engine_allowed(&known, &apart, |_| false).is_ok(),
-                !stays,
-                "{from:?} to {to:?}, nothing committed"
-            );
         }
+    }
+
+    #[test]
+    fn a_job_on_flink_is_left_only_when_all_that_it_leaves_is_known() {
+        let suspended = spec(Engine::Flink, Some("/1"));
+        let running = StreamSpec { suspended: false, ..suspended.clone() };
+        let never_ran = Some(FlinkJob { checkpoint: None, ..job(JobState::Gone, Some("/1")).unwrap() });
+        for (known, job, begin, allowed) in [
+            (&running, job(JobState::Idle, Some("/2")), "/2", false),
+            (&suspended, job(JobState::Idle, Some("/2")), "/2", true),
+            (&suspended, job(JobState::Idle, Some("/2")), "/1", false),
+            (&suspended, job(JobState::Fresh, None), "/1", true),
+            (&suspended, never_ran, "/1", true),
+            (&suspended, job(JobState::Gone, Some("/2")), "/2", false),
+            (&suspended, job(JobState::Unsettled, Some("/2")), "/2", false),
+            (&suspended, job(JobState::Stopping, Some("/2")), "/2", false),
+            (&suspended, None, "/1", false),
+        ] {
+            let told = |_: &str| Committed { something: true, job: job.clone() };
+            let found = engine_allowed(known, &spec(Engine::Embedded, Some(begin)), told);
+            assert_eq!(found.is_ok(), allowed, "{job:?}, {begin}");
+        }
+    }
+
+    #[test]
+    fn legs_at_different_places_share_no_job() {
+        let sinks = vec![SinkSpec::files("a"), SinkSpec::files("b")];
+        let known = StreamSpec { sinks: sinks.clone(), ..spec(Engine::Embedded, None) };
+        let begin = |sink: SinkSpec| SinkSpec { begin_from: Some("/1".into()), ..sink };
+        let sinks = sinks.into_iter().map(begin).collect();
+        let together = StreamSpec { sinks, ..spec(Engine::Flink, None) };
+        let apart = StreamSpec { legs: Legs::Separate, ..together.clone() };
+        let committed = |_: &str| Committed { something: true, job: None };
+        assert!(matches!(engine_allowed(&known, &together, committed), Err(StoreError::Places(_))));
+        assert!(engine_allowed(&known, &apart, committed).is_ok());
+        let found = engine_allowed(&together, &apart, |_| Committed::default());
+        assert!(matches!(found, Err(StoreError::Legs(_))), "the jobs of before may run yet");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is remembered of a job, and what is wanted of it.
 
 use serde::{Deserialize, Serialize};
+use stream::facts::JobState;
 
 use super::seen::Job;
 use crate::job::{Attempt, Checkpoint, Id, Session, Text};
@@ -112,14 +113,16 @@ impl Wanted {
 }
 
 impl State {
-    /// Its name, for people.
-    pub fn name(&self) -> &'static str {
+    /// What is said of it.
+    pub fn told(&self) -> JobState {
         match self {
-            State::Fresh => "fresh",
-            State::Submitting { .. } => "submitting",
-            State::Running { .. } => "running",
-            State::Stopping { .. } => "stopping",
-            State::Idle { .. } => "idle",
+            State::Fresh => JobState::Fresh,
+            State::Submitting { .. } => JobState::Submitting,
+            State::Running { .. } => JobState::Running,
+            State::Stopping { .. } => JobState::Stopping,
+            State::Idle { end: End::Open, .. } => JobState::Unsettled,
+            State::Idle { end: End::Gone, .. } => JobState::Gone,
+            State::Idle { end: End::Clean, .. } => JobState::Idle,
         }
     }
 }

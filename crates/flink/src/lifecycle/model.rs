@@ -266,7 +266,7 @@ impl World {
         }
         let is_settled = |world: &World| match (&world.wanted, &world.memory.state) {
             (Wanted::Run { text, .. }, State::Running { attempt }) => attempt.text == *text && world.runs(attempt.job),
-            (Wanted::Stopped, State::Fresh | State::Idle { end: End::Gone | End::Clean | End::Open, .. }) => {
+            (Wanted::Stopped, State::Fresh | State::Idle { end: End::Gone | End::Clean, .. }) => {
                 world.jobs.values().all(|job| !job.status.is_alive()) && world.nothing_is_under_way()
             }
             _ => false,

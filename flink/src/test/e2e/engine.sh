@@ -39,7 +39,7 @@ took "the job" 160 runs; say "the job runs after $TOOK"
 watch_copies 2>/dev/null & COPIES=$! OFFER=; trap 'kill $COPIES $OFFER 2>/dev/null || true; finish' EXIT
 say "offering $RECORDS records in $SECONDS_LONG s"
 offer "$RECORDS" "$SECONDS_LONG" false >"$WORK/offered.json" & OFFER=$!
-kill_one() { say "kill -9 of $1"; kill -9 "$(cat "$PIDS/$1")"; rm "$PIDS/$1"; sleep $((RANDOM % 3)); "$1"; }
+kill_one() { say "kill -9 of $1"; kill_hard "$1"; sleep $((RANDOM % 3)); "$1"; }
 submitting() { for _ in $(seq 2000); do grep -q '"state": "submitting"' "$STATE/$KEY.json" && return; sleep 0.05; done; say "timeout: submitting"; return 1; }
 for round in $(seq "$ROUNDS"); do
   TIMES=$(restored); kill_one tm; again() { [ "$(restored)" -gt "$TIMES" ] && runs; }; took "the job" 120 again; say "  restored after $TOOK"

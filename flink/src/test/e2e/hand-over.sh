@@ -32,7 +32,7 @@ admin = "$ISOLANE_ADMIN"
 P
 role() { bg "$1" "$ISOLANE" "$1" --config "$WORK/roles/$1.toml"; }
 leave() { local pid; pid=$(cat "$PIDS/$1"); kill "$pid"; wait "$pid"; rm "$PIDS/$1"; }
-kill_one() { say "  kill -9 of $1"; kill -9 "$(cat "$PIDS/$1")"; rm "$PIDS/$1"; }
+kill_one() { say "  kill -9 of $1"; kill_hard "$1"; }
 is_even() { [ $((round % 2)) = 0 ]; }
 sinks() { jq -nc --arg files "${1:-}" --arg topic "${2:-}" '[{name: "files", kind: "files"}, {name: "topic", kind: "kafka", brokers: "127.0.0.1:49092",
   topic: "out", partitions: 2}] | if $files == "" then . else .[0].begin_from = $files | .[1].begin_from = $topic end'; }

@@ -12,6 +12,8 @@ JVM=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$WORK/tmp" "${OP
 bg() { local name=$1; shift; setsid "$@" >>"$WORK/log/$name.log" 2>&1 </dev/null & echo $! >"$PIDS/$name"; }
 end() { local pid; for name in "$@"; do [ -f "$PIDS/$name" ] || continue; pid=$(cat "$PIDS/$name"); kill "$pid" 2>/dev/null || true
   for _ in $(seq 40); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done; kill -9 "$pid" 2>/dev/null || true; rm -f "$PIDS/$name"; done; }
+# Until it is gone: its ports are free then.
+kill_hard() { local pid; pid=$(cat "$PIDS/$1"); kill -9 "$pid"; wait "$pid" 2>/dev/null || true; rm "$PIDS/$1"; }
 finish() { end engine query admin offer sql gw tm jm zk kafka-normal kafka-failover; }
 trap finish EXIT
 until_ok() { local what=$1 tries=$2; shift 2; for _ in $(seq "$tries"); do "$@" >/dev/null 2>&1 && return 0; sleep 0.5; done; say "timeout: $what"; return 1; }
@@ -63,6 +65,28 @@ offer() { java -Xmx256m ${LATER:+-Dlater=$LATER} "${JVM[@]}" -cp "$CLASSES/test-
 stop() { local trigger; trigger=$(curl -sf -XPOST "http://127.0.0.1:48081/jobs/$JOB/stop" -d '{"drain":false}' | jq -r '."request-id"')
   until_ok "stop" 60 eval "rest /jobs/$JOB/savepoints/$trigger | jq -e '.status.id == \"COMPLETED\"'"
   rest "/jobs/$JOB/savepoints/$trigger" | jq -c .operation; }
+# A deployment whose journal are the two clusters, an engine role beside it, and how the stream ID stands there: as a user has them.
+deployment() { local journal="kafka=127.0.0.1:49092;failover=127.0.0.1:49192"
+  export ISOLANE_ADMIN=http://127.0.0.1:48700 ISOLANE_GATEWAY=http://127.0.0.1:48701
+  up; gw; until_ok "the gateway" 120 curl -sf http://127.0.0.1:48083/v2/info
+  bg isolane "$ISOLANE" up --data-dir "$WORK/data" --no-first-stream --journal "$journal" --ui-port 48700 --http-port 48701 --grpc-port 48702
+  until_ok "isolane" 120 curl -sf "$ISOLANE_GATEWAY/health"
+  cat >"$WORK/engine.toml" <<P
+ops_listen = "127.0.0.1:48716"
+state_dir = "$WORK/engine"
+checkpoint_dir = "$WORK/flink"
+out_dir = "$WORK/out"
+sql_gateway = "127.0.0.1:48083"
+job_manager = "127.0.0.1:48081"
+journal = "$journal"
+admin = "$ISOLANE_ADMIN"
+P
+}
+engine() { bg engine "$ISOLANE" engine --config "$WORK/engine.toml"; }
+ledger() { "$ISOLANE" ledger "$ID" --json >"$WORK/ledger.json" || true; }
+status() { "$ISOLANE" status "$ID" --json | jq -r ".streams[0]$1"; }
+are() { [ "$(status ".jobs | map(select($1)) | length")" = "$JOBS" ]; }
+committed() { timeout 30 kcat -b 127.0.0.1:49092 -C -t clean -o beginning -e -q -X isolation.level=read_committed -J >"$WORK/topic.ndjson"; }
 counts() { local vertex; for vertex in $(rest "/jobs/$JOB" | jq -r '.vertices[].id'); do
   rest "/jobs/$JOB/vertices/$vertex/metrics" | jq -r '.[].id' | grep -E 'isolane\.(rows|doubles|dropped|quarantined|foreign|hand_overs_failed|sources|ranges|range_set_bytes|lost_transactions)$|\.lag$' | while read -r id; do
     echo "$id=$(rest "/jobs/$JOB/vertices/$vertex/metrics?get=$id" | jq -r '.[0].value')"; done; done | sed 's/isolane-take: [^.]*//' | sort | tr '\n' ' ' || true; echo; }

@@ -26,7 +26,7 @@ offer "$RECORDS" "$SECONDS_LONG" false >"$WORK/offered.json" & OFFER=$!
 sleep $((SECONDS_LONG / 2)); until_ok "the first committed files" 60 eval 'ls "$WORK"/good/[!._]*'
 [ "${OUTAGE:-}" != later ] || { end kafka-failover; say "the failover cluster is away"; sleep 12; }
 say "kill -9 of the TaskManager; completed checkpoints: $(rest "/jobs/$JOB/checkpoints" | jq .counts.completed), committed files so far: $(ls "$WORK/good" | wc -l)"
-kill -9 "$(cat "$PIDS/tm")"; rm "$PIDS/tm"; tm
+kill_hard tm; tm
 wait "$OFFER"; say "offered: $(cat "$WORK/offered.json")"
 until_ok "all rows" 160 "$PYTHON" "$HERE/verify.py" "$WORK" "$WORK/offered.json" wait
 counts >/dev/null; sleep 3; until_ok "the job" 60 running; say "restarts: $(rest "/jobs/$JOB/checkpoints" | jq -c '.counts')"; say "metrics: $(counts)"

@@ -26,7 +26,7 @@ offer "$RECORDS" "$SECONDS_LONG" false >"$WORK/offered.json" & OFFER=$!
 for n in $(seq "$KILLS"); do
   # The second complete one since the job runs: there are rows in its transactions, and it is then that they are committed.
   until_ok "the job" 120 running; BEFORE=$(($(completed) + 1)); until_ok "a checkpoint" 240 completes "$BEFORE"
-  kill -9 "$(cat "$PIDS/tm")"; rm "$PIDS/tm"
+  kill_hard tm
   say "kill $n -9 of the TaskManager; completed checkpoints: $(completed), committed rows: $(read_all good read_committed -f 'x\n' | wc -l)"
   if [ -n "${LOST:-}" ]; then
     say "transactions ended meanwhile: $(fence)"; tm

@@ -10,30 +10,13 @@ set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 . "$HERE/lib.sh"
 ROUNDS=${ROUNDS:-20} EACH=${EACH:-5000} LEGS=${LEGS:-together} ID=shop.web.clicks
-export ISOLANE_ADMIN=http://127.0.0.1:48700 ISOLANE_GATEWAY=http://127.0.0.1:48701
-JOURNAL="kafka=127.0.0.1:49092;failover=127.0.0.1:49192"
 trap 'end engine isolane; finish' EXIT
-engine() { bg engine "$ISOLANE" engine --config "$WORK/engine.toml"; }
-ledger() { "$ISOLANE" ledger "$ID" --json >"$WORK/ledger.json" || true; }
-status() { "$ISOLANE" status "$ID" --json | jq -r ".streams[0]$1"; }
 JOBS=1; [ "$LEGS" = together ] || JOBS=2; SLOTS=$((2 * JOBS))
-is_running() { [ "$(status '.jobs | map(select(.state == "running" and .checkpoint > 0)) | length')" = "$JOBS" ]; }
-committed() { timeout 30 kcat -b 127.0.0.1:49092 -C -t clean -o beginning -e -q -X isolation.level=read_committed -J >"$WORK/topic.ndjson"; }
+is_running() { are '.state == "running" and .checkpoint > 0'; }
+stand() { are '.state == "idle"'; }
 agrees() { ledger; committed; "$PYTHON" "$HERE/stream.py" "$WORK" "$LEGS" "$(status '.jobs | map(.state) | unique | join(",")')" "$(status .fates.delivered)"; }
 
-up; gw; until_ok "the gateway" 120 curl -sf http://127.0.0.1:48083/v2/info
-bg isolane "$ISOLANE" up --data-dir "$WORK/data" --no-first-stream --journal "$JOURNAL" --ui-port 48700 --http-port 48701 --grpc-port 48702
-until_ok "isolane" 120 curl -sf http://127.0.0.1:48701/health
-cat >"$WORK/engine.toml" <<T
-ops_listen = "127.0.0.1:48716"
-state_dir = "$WORK/engine"
-checkpoint_dir = "$WORK/flink"
-out_dir = "$WORK/out"
-sql_gateway = "127.0.0.1:48083"
-job_manager = "127.0.0.1:48081"
-journal = "$JOURNAL"
-admin = "$ISOLANE_ADMIN"
-T
+deployment
 cat >"$WORK/stream.json" <<J
 {"id": "$ID", "engine": "flink", "legs": "$LEGS", "format": "json", "partitions": 2, "limits": {"checkpoint_ms": 1000},
  "sinks": [{"name": "files", "kind": "files", "success_file": "partition_time"},
@@ -53,14 +36,18 @@ for round in $(seq "$ROUNDS"); do
   cat "$WORK/lines" >>"$WORK/offered"; "$ISOLANE" send "$ID" "$WORK/lines" >/dev/null
   [ $((round % 2)) = 1 ] || kill_admin
   case $round in
-    5) say "kill -9 of the TaskManager"; kill -9 "$(cat "$PIDS/tm")"; rm "$PIDS/tm"; tm ;;
-    10) say "kill -9 of the engine role"; kill -9 "$(cat "$PIDS/engine")"; rm "$PIDS/engine"; engine ;;
+    5) say "kill -9 of the TaskManager"; kill_hard tm; tm ;;
+    10) say "kill -9 of the engine role"; kill_hard engine; engine ;;
   esac
 done
 say "sent $(wc -l <"$WORK/offered") records"
 until_ok "everything accounted for" 240 agrees; agrees
 "$ISOLANE" status "$ID"; "$ISOLANE" ledger "$ID" --verify --data-dir "$WORK" || { say "the files differ"; exit 1; }
-if "$ISOLANE" stream set "$ID" engine=embedded "sinks=$(jq -c '.sinks | map(del(.success_file))' "$WORK/stream.json")" 2>"$WORK/refused.txt"; then say "the other engine would have begun from nothing"; exit 1; fi
+leave() { "$ISOLANE" stream set "$ID" engine=embedded suspended=false "sinks=$(jq -c '.sinks | map(del(.success_file))' "$WORK/stream.json")" 2>"$WORK/refused.txt"; }
+if leave; then say "the other engine would have begun while the jobs run"; exit 1; fi
+grep -q suspended=true "$WORK/refused.txt"; say "refused: $(cat "$WORK/refused.txt")"
+"$ISOLANE" stream set "$ID" suspended=true; until_ok "idle jobs" 120 stand
+if leave; then say "the other engine would have begun from nothing"; exit 1; fi
 grep -q hand-over "$WORK/refused.txt"; say "refused: $(cat "$WORK/refused.txt")"
 "$ISOLANE" stream delete "$ID"; stopped() { [ "$(rest /jobs/overview | jq '[.jobs[] | select(.state == "FINISHED")] | length')" = "$JOBS" ] && [ -z "$(ls "$WORK/engine/jobs")" ]; }
 until_ok "the job's end" 120 stopped; say "deleted: what ran has stopped with a savepoint and is forgotten"
