@@ -14,7 +14,6 @@ use std::time::Duration;
 use journal::{Journal, Topic};
 use sink::{FilesSink, Identity, Sink};
 use stream::StreamId;
-use stream::background;
 use stream::clock::{Clock, SystemClock};
 use stream::config::{SinkKind, SinkSpec, Snapshot, StreamConfig};
 use stream::control::{AdminClient, ConfigWatch};
@@ -34,8 +33,6 @@ use crate::leg::{Destination, LegKey, LegSpec, read};
 use crate::metrics;
 use crate::sql;
 
-/// Somebody waits for what gateway and journal do; a leg on the same machine has as long as its checkpoint.
-const NICENESS: i32 = 5;
 /// A leg that ran this long before it failed starts its back-off anew.
 const STEADY: Duration = Duration::from_secs(30);
 /// Shortest time between two commits: each is several syncs.
@@ -270,10 +267,7 @@ fn on_own_thread(
 ) -> Result<oneshot::Receiver<Result<(), LegError>>, LegError> {
     let (answer, ended) = oneshot::channel();
     let runtime = Handle::current();
-    let run = move || {
-        background::give_way(NICENESS);
-        drop(answer.send(runtime.block_on(leg)));
-    };
+    let run = move || drop(answer.send(runtime.block_on(leg)));
     thread::Builder::new().name(format!("leg {}", key.stream)).spawn(run)?;
     Ok(ended)
 }

@@ -16,7 +16,7 @@ static POOL: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
     Builder::new_current_thread()
         .max_blocking_threads(threads)
         .thread_name("background")
-        .on_thread_start(|| give_way(NICENESS))
+        .on_thread_start(give_way)
         .build()
 });
 
@@ -29,11 +29,9 @@ pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Join
     }
 }
 
-/// Has this thread, and those that it starts, ask for less of a core beside others: of a niceness of 5 for a third, of 10 for a tenth. It
-/// cannot be taken back.
-pub fn give_way(niceness: i32) {
+fn give_way() {
     // On Linux a thread has a niceness of its own.
-    if let Err(error) = rustix::process::nice(niceness) {
-        debug!(%error, "a thread cannot give way");
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        debug!(%error, "a background thread cannot give way");
     }
 }
