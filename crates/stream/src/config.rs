@@ -1,9 +1,9 @@
 //! What a user wants of its stream: the one configuration that admin keeps and every role watches.
 
+mod engine;
 mod sink;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use crate::id::{Incarnation, StreamId, TopicName};
 use crate::limits;
 use crate::policy::GatewayPolicy;
 use crate::token::{Rate, Token, TokenName};
+pub use engine::{Engine, Legs};
 use sink::is_topic;
 pub use sink::{KafkaFormat, KafkaTarget, SinkKind, SinkSpec, SuccessFile};
 
@@ -166,51 +167,6 @@ pub enum Format {
     Raw,
     /// A JSON object a record.
     Json,
-}
-
-/// What runs a stream's job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Engine {
-    /// The query roles: a leg per INSERT.
-    #[default]
-    Embedded,
-    /// Apache Flink, through an engine role. Needs a Kafka journal.
-    Flink,
-}
-
-/// How many jobs a stream has on Flink. On the embedded engine legs are always apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Legs {
-    /// One job for all INSERTs: a record is read and decoded once, and a sink that cannot commit holds up the others.
-    #[default]
-    Together,
-    /// A job for each INSERT: sinks do not wait for each other, and each begins where its own leg stood.
-    Separate,
-}
-
-impl Legs {
-    /// Whether all share a job.
-    pub fn are_together(&self) -> bool {
-        *self == Self::Together
-    }
-}
-
-impl Engine {
-    /// Whether it is the embedded one.
-    pub fn is_embedded(&self) -> bool {
-        *self == Self::Embedded
-    }
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Embedded => "embedded",
-            Self::Flink => "flink",
-        })
-    }
 }
 
 /// Where an agent collects.

@@ -82,6 +82,9 @@ journal = "$journal"
 admin = "$ISOLANE_ADMIN"
 P
 }
+# A role that `up` has started, and its end: `up` starts it again.
+child() { pgrep -P "$(cat "$PIDS/isolane")" -f " $1 "; }
+kill_child() { until_ok "the start of $1" 60 child "$1"; kill -9 "$(child "$1")"; say "kill -9 of $1"; }
 engine() { bg engine "$ISOLANE" engine --config "$WORK/engine.toml"; }
 ledger() { "$ISOLANE" ledger "$ID" --json >"$WORK/ledger.json" || true; }
 status() { "$ISOLANE" status "$ID" --json | jq -r ".streams[0]$1"; }

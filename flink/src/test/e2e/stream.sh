@@ -28,13 +28,11 @@ if "$ISOLANE" stream create --file "$WORK/refused.json" 2>"$WORK/refused.txt"; t
 grep -q "line 1, column .*NULLIF" "$WORK/refused.txt"; say "refused: $(cat "$WORK/refused.txt")"
 "$ISOLANE" stream create --file "$WORK/stream.json" 2>"$WORK/warned.txt"; grep -q json-rest "$WORK/warned.txt"; engine
 until_ok "the job" 160 is_running; say "on Flink, legs $LEGS: $("$ISOLANE" status "$ID" | grep '^job on Flink' | tr '\n' ';')"
-admin() { pgrep -P "$(cat "$PIDS/isolane")" -f ' admin '; }
-kill_admin() { until_ok "admin's start" 60 admin; kill -9 "$(admin)"; say "kill -9 of admin"; }
 for round in $(seq "$ROUNDS"); do
   seq $(((round - 1) * EACH)) $((round * EACH - 1)) | awk '{ at = sprintf("2026-03-01 %02d:%02d:%02d", $1 / 36000, $1 / 600 % 60, $1 / 10 % 60)
     if ($1 % 1000 == 7) print "{\"id\": " $1 ", oh"; else print "{\"id\": " $1 ", \"name\": \"n" $1 "\", \"at_\": \"" at "\"}" }' >"$WORK/lines"
   cat "$WORK/lines" >>"$WORK/offered"; "$ISOLANE" send "$ID" "$WORK/lines" >/dev/null
-  [ $((round % 2)) = 1 ] || kill_admin
+  [ $((round % 2)) = 1 ] || kill_child admin
   case $round in
     5) say "kill -9 of the TaskManager"; kill_hard tm; tm ;;
     10) say "kill -9 of the engine role"; kill_hard engine; engine ;;

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A stream that goes to Flink and back by its settings, ROUNDS times, while records flow: `isolane up` and an engine role on a real Kafka
 # (two clusters) and a real Flink, two legs, one into Parquet, one into a topic; a job for each on Flink (`legs = "separate"`). Each request is
-# sent again a while later, under its key: mostly after the next switch. Every record once, in both engines' files together and in the topic.
-# Three minutes.
+# sent again a while later, under its key: mostly after the next switch, and after a kill -9 of the gateway, which remembers keys. Every record
+# once, in both engines' files together and in the topic. Three minutes.
 #   switch.sh WORK FLINK KAFKA EXTRA   as in run.sh
 #   ISOLANE                            the program, built with the feature kafka
 #   PYTHON                             a Python with pyarrow
@@ -29,13 +29,15 @@ stand() { are '.state == "idle"'; }
 there() { BEFORE=$(rows)
   until_ok "the legs' objects" 60 hand_over "$1"
   "$ISOLANE" stream set "$ID" engine=flink legs=separate "sinks=$(sinks "$WORK/objects/files-$1.json" "$WORK/objects/topic-$1.json")"
-  until_ok "the jobs" 160 is_running; }
+  kill_child gateway; until_ok "the jobs" 160 is_running; }
 # The legs' rows, counted on from where they were handed over.
 back() {
   "$ISOLANE" stream set "$ID" suspended=true; until_ok "idle jobs" 120 stand
   "$ISOLANE" stream set "$ID" engine=embedded suspended=false "sinks=$(sinks "$(object files)" "$(object topic)")"
+  kill_child gateway
   are_legs() { [ "$(status '.jobs | length')" = 0 ] && grows "$BEFORE"; }; until_ok "rows from the legs" 120 are_legs; }
-agrees() { ledger; committed; "$PYTHON" "$HERE/switch.py" "$WORK" "$ID"; }
+taken() { for port in 49092 49192; do kcat -b 127.0.0.1:$port -C -t "$ID.$INCARNATION" -o beginning -e -q -f 'x\n'; done | wc -l; }
+agrees() { ledger; committed; "$PYTHON" "$HERE/switch.py" "$WORK" "$ID" "$(taken)"; }
 
 mkdir -p "$WORK/objects"; deployment; engine
 jq -n --arg id "$ID" --argjson sinks "$(sinks)" '{id: $id, format: "json", partitions: 2, limits: {checkpoint_ms: 1000}, sinks: $sinks,
