@@ -98,7 +98,7 @@ impl Dump {
         let decoded = v1::Batch::from_bytes(batch).map_err(|error| error.to_string());
         match decoded.and_then(|wire| Batch::from_wire(wire).map_err(|error| error.to_string())) {
             Ok(batch) => {
-                let records = batch.records().zip(entry.offset..);
+                let records = batch.records().zip(entry.offset..entry.end());
                 self.lines.extend(records.map(|(record, offset)| line(entry, batch.source, offset, &record)));
             }
             Err(error) => warn!(%error, topic = entry.topic, offset = entry.offset, "an entry is no batch"),

@@ -141,7 +141,8 @@ pub struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// One past the offset of the last record.
     pub fn end(&self) -> u64 {
-        self.offset.saturating_add(u64::from(self.records))
+        // No entry that is read ends beyond the last offset there is.
+        self.offset + u64::from(self.records)
     }
 
     /// Bytes of the frame of an entry with this batch.
@@ -168,12 +169,14 @@ impl<'a> Entry<'a> {
         }
         let topic_bytes = u16::from_le_bytes(payload.get(2..4)?.try_into().ok()?) as usize;
         let batch_at = ENTRY_HEAD_BYTES + topic_bytes;
+        let (offset, records) = (u64_at(payload, 8)?, u32_at(payload, 24)?);
+        offset.checked_add(u64::from(records))?;
         Some(Self {
             topic: std::str::from_utf8(payload.get(ENTRY_HEAD_BYTES..batch_at)?).ok()?,
             partition: u32_at(payload, 4)?,
-            offset: u64_at(payload, 8)?,
+            offset,
             append_time_ms: u64_at(payload, 16)? as i64,
-            records: u32_at(payload, 24)?,
+            records,
             batch: payload.get(batch_at..)?,
         })
     }
@@ -213,5 +216,11 @@ mod tests {
         entry.write(&mut bytes);
         let frame::Parsed::Frame(payload, _) = frame::parse(&bytes, PAYLOAD_BYTES_MAX) else { panic!("no frame") };
         assert_eq!(Entry::read(payload), Some(entry));
+        for (offset, is_one) in [(u64::MAX - 5, true), (u64::MAX - 4, false)] {
+            bytes.clear();
+            Entry { offset, ..entry }.write(&mut bytes);
+            let frame::Parsed::Frame(payload, _) = frame::parse(&bytes, PAYLOAD_BYTES_MAX) else { panic!("no frame") };
+            assert_eq!(Entry::read(payload).is_some(), is_one, "five records from {offset} on");
+        }
     }
 }
