@@ -37,8 +37,8 @@ use crate::metrics;
 use crate::rate::Rates;
 use crate::settings::GatewaySettings;
 
-/// Header bytes of one request, and of answers that wait to be written.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Header bytes of one request, of a body that is read at once, and of answers that wait to be written.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of answers that the kernel keeps of a connection whose client does not read them; it doubles the number for its own
 /// use. Left to itself it keeps megabytes, and a client that sends on and on is served until they are full.
 const UNREAD_BYTES_MAX: usize = 16 * 1024;
