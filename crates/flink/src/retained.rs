@@ -59,6 +59,8 @@ impl Places {
     /// # Errors
     /// The storage cannot be read.
     pub fn newest_object(&self, key: &JobKey, attempt: Id) -> io::Result<Option<(Id, u64, PathBuf)>> {
+        // A folder that is not mounted must not look like one without objects.
+        fs::metadata(&self.root)?;
         let entries = match fs::read_dir(self.hand_over(key)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             entries => entries?,
@@ -206,6 +208,7 @@ mod tests {
         assert_eq!(newest(Some(&found)).unwrap().checkpoint, found, "its URL leads to it again");
         fs::remove_dir_all(&elsewhere).unwrap();
         assert_eq!(newest(Some(&known)).unwrap().checkpoint.number, 12);
-        assert!(Places::new(root.path().join("not-mounted")).newest(&key, Some(&last), None).is_err());
+        let elsewhere = Places::new(root.path().join("not-mounted"));
+        assert!(elsewhere.newest(&key, Some(&last), None).is_err() && elsewhere.newest_object(&key, job).is_err());
     }
 }

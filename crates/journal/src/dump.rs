@@ -98,6 +98,16 @@ impl Dump {
         let decoded = v1::Batch::from_bytes(batch).map_err(|error| error.to_string());
         match decoded.and_then(|wire| Batch::from_wire(wire).map_err(|error| error.to_string())) {
             Ok(batch) => {
+                if batch.len() as u64 != u64::from(entry.records) {
+                    let (says, has) = (entry.records, batch.len());
+                    warn!(
+                        topic = entry.topic,
+                        offset = entry.offset,
+                        says,
+                        has,
+                        "an entry has another number of records than it says"
+                    );
+                }
                 let records = batch.records().zip(entry.offset..entry.end());
                 self.lines.extend(records.map(|(record, offset)| line(entry, batch.source, offset, &record)));
             }

@@ -187,11 +187,12 @@ impl fmt::Display for JobState {
 }
 
 impl FlinkJob {
-    /// Whether nothing comes of it any more beyond what its object says, unless it is submitted again. Of one that has completed no
-    /// checkpoint nothing is to be seen.
+    /// Whether nothing comes of it any more beyond what its object says, unless it is submitted again. One that stopped with a savepoint
+    /// has left an object: if none is seen, it is not where it is looked for. Of one that has completed no checkpoint nothing is to be seen.
     pub fn is_settled(&self) -> bool {
         match self.state {
-            JobState::Fresh | JobState::Idle => true,
+            JobState::Fresh => true,
+            JobState::Idle => self.checkpoint.is_some(),
             JobState::Gone => self.checkpoint.is_none(),
             JobState::Submitting | JobState::Running | JobState::Stopping | JobState::Unsettled => false,
         }

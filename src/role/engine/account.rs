@@ -13,7 +13,7 @@ use flink::{Places, Standing};
 use query::leg::hand_over::{HandOver, Reached};
 use sink::SinkError;
 use sink::files::footers::Footers;
-use stream::facts::{FlinkJob, LegReport, Position};
+use stream::facts::{FlinkJob, JobState, LegReport, Position};
 use stream::fate::FateCounts;
 use stream::{Ranges, SourceId};
 
@@ -115,6 +115,12 @@ impl Account {
         let rows = self.read_rows();
         // What is not known must not replace what is.
         let whole = whole && object.is_ok();
+        let state = match standing.state {
+            JobState::Running => JobState::Running,
+            // Where it stands is not known while what it has left cannot be read.
+            _ if object.is_err() => JobState::Unsettled,
+            state => state,
+        };
         let failure = object.as_ref().err().or(rows.as_ref().err()).map(|error| format!("{error:#}"));
         let changed = object.unwrap_or_default();
         let (delivered, delivered_bytes) = self.rows.amount();
@@ -137,7 +143,7 @@ impl Account {
             failure: self.leg.refused.clone().or_else(|| standing.problem.clone()).or(failure),
             job: Some(FlinkJob {
                 leg: self.leg.job.leg.clone(),
-                state: standing.state,
+                state,
                 object: self.object.clone(),
                 attempt: standing.attempt.map(|attempt| attempt.to_string()),
                 checkpoint: self.checkpoint,
@@ -206,7 +212,6 @@ mod tests {
     use flink::JobKey;
     use flink::job::Id;
     use query::leg::LegKey;
-    use stream::facts::JobState;
 
     use super::*;
 
@@ -256,5 +261,8 @@ mod tests {
         let report = account.look(Some(&begun), true).unwrap();
         assert_eq!((report.commit, report.whole, report.taken.len()), (107, false, 0));
         assert!(report.failure.unwrap().contains("hand-over object"));
+        let stopped = Standing { state: JobState::Idle, ..begun };
+        let job = account.look(Some(&stopped), true).unwrap().job.unwrap();
+        assert_eq!(job.state, JobState::Unsettled, "its last object cannot be read");
     }
 }

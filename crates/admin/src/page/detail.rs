@@ -267,7 +267,7 @@ fn configuration(config: &StreamConfig) -> Markup {
                         "HTTP and gRPC at the gateway"
                     }
                     dt { "Format" } dd { @match spec.format { Format::Raw => "raw lines", Format::Json => "JSON objects" } }
-                    dt { "Engine" } dd { (spec.engine) }
+                    dt { "Engine" } dd { (spec.engine) @if spec.suspended { " · suspended" } }
                     dt { "Sinks" }
                     dd {
                         @for sink in &spec.sinks {

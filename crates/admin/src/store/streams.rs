@@ -266,12 +266,14 @@ mod tests {
     fn a_job_on_flink_is_left_only_when_all_that_it_leaves_is_known() {
         let suspended = spec(Engine::Flink, Some("/1"));
         let running = StreamSpec { suspended: false, ..suspended.clone() };
+        let no_object = Some(FlinkJob { checkpoint: None, ..job(JobState::Idle, None).unwrap() });
         let never_ran = Some(FlinkJob { checkpoint: None, ..job(JobState::Gone, Some("/1")).unwrap() });
         for (known, job, begin, allowed) in [
             (&running, job(JobState::Idle, Some("/2")), "/2", false),
             (&suspended, job(JobState::Idle, Some("/2")), "/2", true),
             (&suspended, job(JobState::Idle, Some("/2")), "/1", false),
             (&suspended, job(JobState::Fresh, None), "/1", true),
+            (&suspended, no_object, "/1", false),
             (&suspended, never_ran, "/1", true),
             (&suspended, job(JobState::Gone, Some("/2")), "/2", false),
             (&suspended, job(JobState::Unsettled, Some("/2")), "/2", false),
