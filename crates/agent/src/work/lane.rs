@@ -4,6 +4,7 @@
 //! A [`Lane`] is driven from outside: turn, wait as long as it says, hand it what came meanwhile. [`drive`] does so on a
 //! thread of its own, because reading files blocks; the simulation does it in its own time.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use stream::config::StreamConfig;
 use stream::disk::SharedDisk;
 use stream::facts::SetApart;
-use stream::{Batch, Record, SourceId};
+use stream::{Batch, Record, SourceId, memory};
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
@@ -86,15 +87,21 @@ struct Timetable {
 /// Drives a lane on this thread until it is told to stop, cannot go on, or everybody else is gone, as in a crash.
 /// `batches` is never full for long: `position` lets fewer be outstanding.
 pub fn drive(parts: Parts, batches: &mpsc::Sender<(u64, Batch)>, events: &Receiver<Event>) -> Result<(), WorkError> {
-    // Fails only when the sender is gone, and then nothing is remembered as sent.
-    let mut out = |collected| drop(batches.blocking_send(collected));
+    let has_sent_large = Cell::new(false);
+    let mut out = |(entry, batch): Collected| {
+        has_sent_large.set(has_sent_large.get() || batch.body_bytes() >= memory::LARGE_BYTES);
+        // Fails only when the sender is gone, and then nothing is remembered as sent.
+        drop(batches.blocking_send((entry, batch)));
+    };
     let mut lane = Lane::begin(parts, Instant::now(), &mut out)?;
     loop {
         let wait = lane.turn(Instant::now(), &mut out)?;
         let mut event = match events.recv_timeout(wait) {
             Ok(event) => Some(event),
             Err(RecvTimeoutError::Timeout) => {
-                lane.rested();
+                if lane.rested() && lane.is_settled() && has_sent_large.take() {
+                    memory::give_back();
+                }
                 None
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -152,11 +159,13 @@ impl Lane {
         })
     }
 
-    /// Nothing came as long as the last turn said.
-    pub fn rested(&mut self) {
+    /// Nothing came as long as the last turn said. Answers whether that is as long as it ever waits: all is quiet.
+    pub fn rested(&mut self) -> bool {
+        let is_quiet = !self.found && self.idle == self.parts.pace.poll_max;
         if !self.found {
             self.idle = (self.idle * 2).min(self.parts.pace.poll_max);
         }
+        is_quiet
     }
 
     /// Takes an event.

@@ -13,7 +13,7 @@ use stream::clock::SystemClock;
 use stream::config::{Snapshot, StreamConfig};
 use stream::control::{AdminClient, ConfigWatch};
 use stream::disk::SharedDisk;
-use stream::{Incarnation, StreamId};
+use stream::{Incarnation, StreamId, limits, memory};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -90,6 +90,8 @@ pub async fn work(
     config: ConfigWatch,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), WorkError> {
+    // Each batch is filled, packed into a message, and gone: a full flight of both is kept at hand.
+    memory::keep_large(limits::MESSAGE_BYTES_MAX, 2 * limits::WORKER_OUTSTANDING_BYTES_MAX);
     let files = join_supervisor(&settings)?;
     run(settings, disk, config, files, shutdown).await
 }
