@@ -87,9 +87,9 @@ struct Timetable {
 /// Drives a lane on this thread until it is told to stop, cannot go on, or everybody else is gone, as in a crash.
 /// `batches` is never full for long: `position` lets fewer be outstanding.
 pub fn drive(parts: Parts, batches: &mpsc::Sender<(u64, Batch)>, events: &Receiver<Event>) -> Result<(), WorkError> {
-    let has_sent_large = Cell::new(false);
+    let sent_bytes = Cell::new(0_usize);
     let mut out = |(entry, batch): Collected| {
-        has_sent_large.set(has_sent_large.get() || batch.body_bytes() >= memory::LARGE_BYTES);
+        sent_bytes.set(sent_bytes.get().saturating_add(batch.body_bytes()));
         // Fails only when the sender is gone, and then nothing is remembered as sent.
         drop(batches.blocking_send((entry, batch)));
     };
@@ -99,7 +99,8 @@ pub fn drive(parts: Parts, batches: &mpsc::Sender<(u64, Batch)>, events: &Receiv
         let mut event = match events.recv_timeout(wait) {
             Ok(event) => Some(event),
             Err(RecvTimeoutError::Timeout) => {
-                if lane.rested() && lane.is_settled() && has_sent_large.take() {
+                if lane.rested() && lane.is_settled() && sent_bytes.get() >= memory::LARGE_BYTES {
+                    sent_bytes.set(0);
                     memory::give_back();
                 }
                 None
