@@ -6,6 +6,7 @@ mod board;
 mod jobs;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use flink::{Cluster, Gateway, Places, Rest};
 use journal::{Address, AnyJournal};
 use stream::clock::SystemClock;
 use stream::control::ConfigWatch;
+use stream::disk::RealDisk;
 use tokio::sync::watch;
 
 use crate::args::RoleFile;
@@ -45,6 +47,7 @@ pub async fn run(file: RoleFile) -> Result<()> {
         clock: Arc::new(SystemClock),
         every: EVERY,
         told: Arc::new(move |key, standing| teller.tell(key, standing)),
+        shows: Arc::new(|folder| sink::files::hidden::show(&RealDisk, folder).map_err(io::Error::other)),
     };
     super::disk(&settings.state_dir)?;
     let remembered = flink::remembered(&disk, &settings.state_dir)?.into_iter().collect();

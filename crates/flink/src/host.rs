@@ -21,8 +21,7 @@ use tracing::{error, info, warn};
 use crate::cluster::Cluster;
 use crate::gateway::{Gateway, StatementError};
 use crate::job::{Begin, Id, JobKey, Text};
-use crate::lifecycle::Retained;
-use crate::lifecycle::{Action, Answer, Memory, Prepared, Seen, Sighting, State, Wanted, next};
+use crate::lifecycle::{Action, Answer, End, Memory, Prepared, Retained, Seen, Sighting, State, Wanted, next};
 use crate::rest::RestError;
 use crate::retained::Places;
 use crate::statements;
@@ -45,7 +44,13 @@ pub struct Settings {
     pub every: Duration,
     /// Who is told how each job stands, after each look.
     pub told: Arc<Told>,
+    /// Shows the files that a job has committed in a folder and left hidden, to be put together with others. No job writes there
+    /// meanwhile; it is asked for again after a crash.
+    pub shows: Arc<Shows>,
 }
+
+/// Shows the hidden files of a folder.
+pub type Shows = dyn Fn(&Path) -> io::Result<()> + Send + Sync;
 
 /// Hears how a job stands.
 pub type Told = dyn Fn(&JobKey, Standing) + Send + Sync;
@@ -253,6 +258,7 @@ impl Keeper {
         };
         let is_needed = match &self.memory.state {
             State::Submitting { .. } => true,
+            State::Idle { last, end: End::Clean, .. } if !last.text.hidden_in().is_empty() => true,
             State::Fresh | State::Idle { .. } => matches!(wanted, Wanted::Run { .. }),
             State::Running { .. } | State::Stopping { .. } => false,
         };
@@ -306,6 +312,10 @@ impl Keeper {
                 self.submit().await;
                 return Ok(());
             }
+            Action::Show(folders) => {
+                self.show(folders.clone()).await;
+                return Ok(());
+            }
             Action::Close(session) => gateway.close(session).await,
             Action::Stop(job, trigger) => cluster.stop(*job, *trigger, &places.savepoints(&self.key, epoch)).await,
             Action::Cancel(job) => cluster.cancel(*job).await,
@@ -356,6 +366,18 @@ impl Keeper {
             return;
         }
         self.prepared = Some(Prepared { session, text: text.clone() });
+    }
+
+    async fn show(&mut self, folders: Vec<PathBuf>) {
+        let shows = self.settings.shows.clone();
+        let shown = tokio::task::spawn_blocking(move || folders.iter().try_for_each(|folder| shows(folder))).await;
+        match shown.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(()) => self.answer = Some(Answer::Shown),
+            Err(error) => {
+                self.trouble = Some(Trouble::Own(format!("the files that it left hidden cannot be shown: {error}")));
+                tokio::time::sleep(self.settings.every).await;
+            }
+        }
     }
 
     async fn submit(&mut self) {

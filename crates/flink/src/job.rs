@@ -1,6 +1,7 @@
 //! The words of a job on Flink: what it is to run, from where it begins, and which attempt at it is under way.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use rand::{Rng, RngExt};
@@ -111,9 +112,18 @@ pub struct LegText {
     pub sink_table: String,
     /// INSERT INTO sink SELECT ...
     pub insert: String,
+    /// The folder in which its files stay hidden until they are put together with others, if they are. Which ones are still
+    /// to be, Flink's state alone knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_in: Option<PathBuf>,
 }
 
 impl Text {
+    /// The folders in which a job leaves files hidden.
+    pub fn hidden_in(&self) -> Vec<PathBuf> {
+        self.legs.iter().filter_map(|leg| leg.hidden_in.clone()).collect()
+    }
+
     /// Whether both deliver to the same sinks in the same order: only then may one take over the state that Flink keeps for
     /// the other's sinks, since Flink knows it by its place in the plan and not by name.
     pub fn is_shaped_like(&self, other: &Text) -> bool {

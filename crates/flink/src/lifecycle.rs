@@ -12,6 +12,7 @@ mod memory;
 mod seen;
 
 use std::fmt;
+use std::path::PathBuf;
 
 pub use memory::{End, Memory, State, Wanted};
 pub use seen::{Answer, Job, Prepared, Retained, Seen, Sighting, Status, Stop};
@@ -42,6 +43,8 @@ pub enum Action {
     Stop(Id, Id),
     /// Cancel the job; its checkpoints stay.
     Cancel(Id),
+    /// Show the files that it has committed and left hidden in these folders.
+    Show(Vec<PathBuf>),
     /// Forget the job: there is nothing left to do for it.
     Forget,
 }
@@ -55,6 +58,7 @@ impl fmt::Display for Action {
             Action::Close(_) => f.write_str("close the session"),
             Action::Stop(job, _) => write!(f, "stop {job} with a savepoint"),
             Action::Cancel(job) => write!(f, "cancel {job}"),
+            Action::Show(_) => f.write_str("show the files that it left hidden"),
             Action::Forget => f.write_str("forget"),
         }
     }
@@ -111,6 +115,7 @@ pub fn next(memory: &Memory, wanted: &Wanted, seen: &Seen, now_ms: i64) -> (Memo
 
         (State::Idle { last, .. }, Fate::Alive(job), _) => step.running(last, job),
         (State::Idle { last, end: End::Open, .. }, Fate::Over(job), _) => step.over(last, job),
+        (State::Idle { last, end: End::Clean, .. }, _, _) if step.must_show(last, wanted) => step.show(last),
         (State::Idle { last, end: End::Open, since_ms }, _, Wanted::Run { text, .. })
             if step.may_turn_up(last, text, *since_ms) =>
         {
@@ -222,7 +227,7 @@ impl Step<'_> {
 
     fn idle(mut self, last: &Attempt, end: End, cause: Option<String>) -> (Memory, Action) {
         self.memory.state = State::Idle { last: last.clone(), end, since_ms: self.now_ms };
-        if end != End::Clean {
+        if !end.is_clean() {
             self.put_off(cause);
         }
         self.stay(Action::Wait)
@@ -264,6 +269,23 @@ impl Step<'_> {
             && (last.text == *wanted || self.now_ms - since_ms < TURN_UP_MS)
     }
 
+    /// Whether files that the job has left hidden must be shown before anything else: unless it is to go on from the state
+    /// that Flink kept, since its savepoint has no hand-over object.
+    fn must_show(&self, last: &Attempt, wanted: &Wanted) -> bool {
+        let goes_on = matches!(&self.seen.retained, Some(Some(Retained { hand_over: None, .. })));
+        let is_needed = *wanted == Wanted::Removed || self.taken_over().is_some() || !goes_on;
+        is_needed && !last.text.hidden_in().is_empty()
+    }
+
+    fn show(self, last: &Attempt) -> (Memory, Action) {
+        match (&self.seen.answer, &self.seen.retained) {
+            (Some(Answer::Shown), _) => self.idle(last, End::Shown, None),
+            // Whether its state is still needed is not known.
+            (_, None) => self.stay(Action::Wait),
+            (_, Some(_)) => self.stay(Action::Show(last.text.hidden_in())),
+        }
+    }
+
     /// The same attempt, under its id; for another text it is only waited for.
     fn again(self, last: &Attempt, text: &Text) -> (Memory, Action) {
         match self.seen.retained {
@@ -280,7 +302,7 @@ impl Step<'_> {
     /// Begins where somebody else stood. What this job has written must be committed, or be nothing.
     fn take_over(mut self, object: String, last: &Attempt, end: End, text: &Text) -> (Memory, Action) {
         let is_nothing = end == End::Gone && self.seen.retained == Some(None) && self.memory.mark.is_none();
-        if end != End::Clean && !is_nothing {
+        if !end.is_clean() && !is_nothing {
             self.memory.problem = Some(format!(
                 "the job is to begin from {object}, but was not stopped with a savepoint: what it has not committed would be \
                  lost. Remove begin_from, so that it goes on and can be stopped; then hand over anew"
@@ -304,6 +326,14 @@ impl Step<'_> {
                 "the newest checkpoint that can be restored is {left}, but {mark} is known: beginning there would deliver rows \
                  again. Put the newer one back; the job then goes on by itself"
             ));
+            return self.stay(Action::Wait);
+        }
+        if end == End::Shown && retained.as_ref().is_none_or(|retained| retained.hand_over.is_none()) {
+            self.memory.problem = Some(
+                "the hand-over object of the job's savepoint is not there any more, and the savepoint itself cannot be restored, as \
+                 the files that it names are shown: put the object back; the job then goes on by itself"
+                    .to_owned(),
+            );
             return self.stay(Action::Wait);
         }
         let attempt = Attempt { job: self.seen.fresh, ..after(last, end, retained.as_ref(), text) };
@@ -347,11 +377,11 @@ fn after(last: &Attempt, end: End, newest: Option<&Retained>, text: &Text) -> At
         return Attempt { text: text.clone(), ..last.clone() };
     };
     let state = Begin::State(checkpoint.clone());
-    if last.text == *text {
+    if last.text == *text && end != End::Shown {
         return Attempt { begin: state, ..last.clone() };
     }
     match hand_over {
-        Some(object) if end == End::Clean => {
+        Some(object) if end.is_clean() => {
             let begin = Begin::HandOver(object.clone());
             Attempt { text: text.clone(), begin, epoch: last.epoch + 1, ..last.clone() }
         }

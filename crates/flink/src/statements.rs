@@ -82,6 +82,7 @@ mod tests {
         let leg = LegText {
             sink_table: "CREATE TABLE k (a INT)".into(),
             insert: "INSERT INTO k SELECT a FROM `s`;\n".into(),
+            hidden_in: None,
         };
         let (source, tables) = ("s".to_owned(), vec!["CREATE TABLE s (a INT)".to_owned()]);
         let settings = vec![("rest.port".to_owned(), "1".to_owned()), ("x".to_owned(), "y".to_owned())];

@@ -310,6 +310,11 @@ pub enum SpecError {
         "stream {0}: success_file of sink {1} needs engine = \"flink\": the embedded engine announces no hours yet"
     )]
     SuccessFile(StreamId, String),
+    /// Files to be put together, where nobody does that.
+    #[error(
+        "stream {0}: compaction of sink {1} needs engine = \"flink\": the embedded engine writes one file an hour and commit"
+    )]
+    Compaction(StreamId, String),
     /// What stands still on Flink, where nothing is.
     #[error("stream {0}: suspended stops jobs on flink, and engine is embedded; say suspended = false")]
     Suspended(StreamId),
@@ -405,9 +410,15 @@ impl StreamSpec {
             if let Some(path) = sink.begin_from.as_ref().filter(|path| !path.is_absolute()) {
                 return Err(SpecError::BeginFrom(self.id.clone(), path.clone()));
             }
-            let is_announced = matches!(sink.kind, SinkKind::Files { success_file: Some(_), .. });
-            if is_announced && self.engine.is_embedded() {
-                return Err(SpecError::SuccessFile(self.id.clone(), sink.name.clone()));
+            if let SinkKind::Files { success_file, compaction, .. } = &sink.kind
+                && self.engine.is_embedded()
+            {
+                if success_file.is_some() {
+                    return Err(SpecError::SuccessFile(self.id.clone(), sink.name.clone()));
+                }
+                if *compaction {
+                    return Err(SpecError::Compaction(self.id.clone(), sink.name.clone()));
+                }
             }
             let is_one_job = self.engine == Engine::Flink && self.legs.are_together();
             if is_one_job && sink.begin_from != self.sinks[0].begin_from {
@@ -513,6 +524,7 @@ mod tests {
             r#"{"id": "a.b.c", "sinks": [{"name": "files", "kind": "files", "begin_from": "object.json"}]}"#,
             r#"{"id": "a.b.c", "suspended": true}"#,
             r#"{"id": "a.b.c", "sinks": [{"name": "files", "kind": "files", "success_file": "process_time"}]}"#,
+            r#"{"id": "a.b.c", "sinks": [{"name": "files", "kind": "files", "compaction": true}]}"#,
             r#"{"id": "a.b.c", "engine": "flink", "sinks": [{"name": "a", "kind": "files"}, {"name": "b", "kind": "files", "begin_from": "/o"}]}"#,
         ] {
             assert!(spec(text).unwrap().check().is_err(), "{text} was taken");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use flink::job::LegText;
-use flink::{JobKey, Text, Wanted, WantedJobs};
+use flink::{JobKey, Places, Text, Wanted, WantedJobs};
 use journal::Topic;
 use query::leg::LegKey;
 use query::sql::{FlinkPlace, SqlError, for_flink, ranges_topic, set_apart_folders};
@@ -150,7 +150,10 @@ fn text(config: &StreamConfig, place: &Place, leg: Option<&str>) -> Result<Text,
     let topic = Topic::of(config).name();
     let place = FlinkPlace { clusters: &place.clusters, topic: &topic, out: &out, leg };
     let written = for_flink(&config.sql(), &config.spec.sinks, place)?;
-    let leg = |leg: query::sql::FlinkLeg| LegText { sink_table: leg.sink_table, insert: leg.insert };
+    let leg = |query::sql::FlinkLeg { sink_table, insert, hidden_in }| {
+        let hidden_in = hidden_in.as_deref().map(Places::path);
+        LegText { sink_table, insert, hidden_in }
+    };
     let interval = format!("{} ms", config.spec.limits.checkpoint_ms);
     Ok(Text {
         source: written.source,

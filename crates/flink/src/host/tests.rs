@@ -22,6 +22,8 @@ struct Flink {
     set: Mutex<String>,
     loses_answers: AtomicBool,
     is_finished: AtomicBool,
+    /// The folders whose hidden files were shown; the first time fails.
+    shown: Mutex<Vec<PathBuf>>,
 }
 
 impl Flink {
@@ -62,13 +64,23 @@ impl Flink {
     }
 }
 
+impl Flink {
+    fn show(&self, folder: &Path) -> io::Result<()> {
+        let mut shown = self.shown.lock().unwrap();
+        shown.push(folder.to_owned());
+        if shown.len() > 1 { Ok(()) } else { Err(io::Error::other("the disk is busy")) }
+    }
+}
+
 fn wanted(order: Option<Wanted>) -> watch::Receiver<Arc<WantedJobs>> {
     let key: JobKey = "a.b.c@000000000000001f".parse().unwrap();
     watch::channel(Arc::new(order.map(|order| (key, order)).into_iter().collect())).1
 }
 
 fn run() -> Option<Wanted> {
-    let leg = LegText { sink_table: "CREATE TABLE k (a INT)".into(), insert: "INSERT INTO k SELECT a FROM s".into() };
+    let hidden_in = Some("/hidden".into());
+    let (sink_table, insert) = ("CREATE TABLE k (a INT)".into(), "INSERT INTO k SELECT a FROM s".into());
+    let leg = LegText { sink_table, insert, hidden_in };
     Some(Text { source: "s".into(), tables: Vec::new(), legs: vec![leg], settings: Vec::new() }.into())
 }
 
@@ -79,7 +91,7 @@ async fn until(
     order: Option<Wanted>,
     is_so: impl Fn(Option<&Memory>) -> bool + Sync,
 ) {
-    let (own, its) = (flink.clone(), flink.clone());
+    let (own, its, shown) = (flink.clone(), flink.clone(), flink.clone());
     let (gateway, _) = server(move |line, body| own.gateway(line, body)).await;
     let (cluster, _) = server(move |line, _| its.cluster(line)).await;
     let state_dir = folder.path().join("state");
@@ -93,6 +105,7 @@ async fn until(
         clock: Arc::new(SystemClock),
         every: Duration::from_millis(5),
         told: Arc::new(|_, _| ()),
+        shows: Arc::new(move |folder| shown.show(folder)),
     };
     let look = async {
         while !is_so(std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).as_ref()) {
@@ -112,10 +125,11 @@ async fn a_job_is_submitted_once_found_again_stopped_and_forgotten() {
     until(&flink, &folder, run(), is_running).await;
     until(&flink, &folder, run(), is_running).await;
     assert_eq!(flink.submitted.lock().unwrap().len(), 1);
-    let is_clean = |memory: Option<&Memory>| {
-        memory.is_some_and(|memory| matches!(memory.state, State::Idle { end: crate::lifecycle::End::Clean, .. }))
+    let is_shown = |memory: Option<&Memory>| {
+        memory.is_some_and(|memory| matches!(memory.state, State::Idle { end: End::Shown, .. }))
     };
-    until(&flink, &folder, Some(Wanted::Stopped), is_clean).await;
+    until(&flink, &folder, Some(Wanted::Stopped), is_shown).await;
+    assert_eq!(*flink.shown.lock().unwrap(), [Path::new("/hidden"); 2], "tried again, and not once more");
     until(&flink, &folder, None, |memory| memory.is_none()).await;
 }
 
@@ -147,6 +161,7 @@ async fn a_text_that_flink_does_not_take_is_told() {
         clock: Arc::new(SystemClock),
         every: Duration::from_millis(5),
         told: Arc::new(|_, _| ()),
+        shows: Arc::new(|_| Ok(())),
     };
     let key = "a.b.c@000000000000001f".parse().unwrap();
     let mut keeper = Keeper::new(Arc::new(settings), key);

@@ -78,6 +78,16 @@ pub enum End {
     Gone,
     /// It stopped with a savepoint, and all its sinks have committed.
     Clean,
+    /// So it did, and what its sinks had left hidden is shown. The state that Flink kept names those files and cannot be
+    /// restored any more: whatever goes on does so from the hand-over object.
+    Shown,
+}
+
+impl End {
+    /// Whether all its sinks have committed.
+    pub fn is_clean(self) -> bool {
+        matches!(self, Self::Clean | Self::Shown)
+    }
 }
 
 /// What is wanted of a job.
@@ -122,7 +132,8 @@ impl State {
             State::Stopping { .. } => JobState::Stopping,
             State::Idle { end: End::Open, .. } => JobState::Unsettled,
             State::Idle { end: End::Gone, .. } => JobState::Gone,
-            State::Idle { end: End::Clean, .. } => JobState::Idle,
+            State::Idle { last, end: End::Clean, .. } if !last.text.hidden_in().is_empty() => JobState::Stopping,
+            State::Idle { end: End::Clean | End::Shown, .. } => JobState::Idle,
         }
     }
 }

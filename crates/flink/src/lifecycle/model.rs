@@ -25,6 +25,7 @@ struct Stored {
     checkpoint: Checkpoint,
     position: u64,
     pending: Pending,
+    hidden: Pending,
     text: Text,
     is_savepoint: bool,
     hand_over: Option<String>,
@@ -39,6 +40,8 @@ struct Running {
     newest: u64,
     newest_path: Option<String>,
     pending: Pending,
+    /// Committed, and still to be put together with others before they are seen.
+    hidden: Pending,
     stop: Option<(Id, Option<String>)>,
 }
 
@@ -48,6 +51,8 @@ struct World {
     log: Vec<String>,
     faults: bool,
     has_ha: bool,
+    /// Whether jobs leave files hidden until they are put together.
+    hides: bool,
     wanted: Wanted,
     durable: Memory,
     memory: Memory,
@@ -68,11 +73,16 @@ struct World {
     head: u64,
     files: u64,
     delivered: BTreeMap<u64, (u64, u64)>,
+    /// Hidden files that are there.
+    hidden: BTreeMap<u64, (u64, u64)>,
+    /// Those that the engine has shown: no state that names them can be restored.
+    shown: BTreeSet<u64>,
 }
 
 /// A text; every third of a shape of its own, every fifth one that Flink does not take.
-fn text(version: u64) -> Text {
-    let leg = LegText { sink_table: format!("sinks {}", version / 3), insert: format!("version {version}") };
+fn text(version: u64, hides: bool) -> Text {
+    let hidden_in = hides.then(|| "/out".into());
+    let leg = LegText { sink_table: format!("sinks {}", version / 3), insert: format!("version {version}"), hidden_in };
     Text { source: "s".into(), tables: Vec::new(), legs: vec![leg], settings: Vec::new() }
 }
 
@@ -83,14 +93,15 @@ fn is_refused(text: &Text) -> bool {
 impl World {
     fn new(seed: u64) -> Self {
         let mut dice = ChaCha8Rng::seed_from_u64(seed);
-        let has_ha = dice.random_bool(0.3);
+        let (has_ha, hides) = (dice.random_bool(0.3), dice.random_bool(0.5));
         Self {
             dice,
             now_ms: 1_000_000,
             log: Vec::new(),
             faults: true,
             has_ha,
-            wanted: text(0).into(),
+            hides,
+            wanted: text(0, hides).into(),
             durable: Memory::default(),
             memory: Memory::default(),
             prepared: None,
@@ -109,6 +120,8 @@ impl World {
             head: 0,
             files: 0,
             delivered: BTreeMap::new(),
+            hidden: BTreeMap::new(),
+            shown: BTreeSet::new(),
         }
     }
 
@@ -234,7 +247,20 @@ impl World {
                 }
             }
             Action::Stop(..) | Action::Cancel(_) => {}
+            Action::Show(_) => self.show(),
         }
+    }
+
+    /// All, or a part before the disk fails.
+    fn show(&mut self) {
+        assert!(!self.jobs.values().any(|job| job.status.is_alive()), "a job still writes\n{}", self.log.join("\n"));
+        let fails = self.faults && self.chance(0.3);
+        for _ in 0..if fails { 1 } else { self.hidden.len() } {
+            let Some((file, range)) = self.hidden.pop_first() else { break };
+            self.shown.insert(file);
+            self.delivered.insert(file, range);
+        }
+        self.answer = (!fails).then_some(Answer::Shown);
     }
 
     fn submit(&mut self) {
@@ -262,11 +288,11 @@ impl World {
         if let Wanted::Run { text: wanted, .. } = &self.wanted
             && is_refused(wanted)
         {
-            self.wanted = text(1).into();
+            self.wanted = text(1, self.hides).into();
         }
         let is_settled = |world: &World| match (&world.wanted, &world.memory.state) {
             (Wanted::Run { text, .. }, State::Running { attempt }) => attempt.text == *text && world.runs(attempt.job),
-            (Wanted::Stopped, State::Fresh | State::Idle { end: End::Gone | End::Clean, .. }) => {
+            (Wanted::Stopped, State::Fresh | State::Idle { end: End::Gone | End::Clean | End::Shown, .. }) => {
                 world.jobs.values().all(|job| !job.status.is_alive()) && world.nothing_is_under_way()
             }
             _ => false,
@@ -293,6 +319,7 @@ impl World {
         let Some(mut job) = self.jobs.values().find(|job| job.status == Status::Running).cloned() else { return };
         self.checkpoint(&mut job, false);
         self.commit(&mut job);
+        self.put_together(&mut job);
         self.check();
         let mut ranges: Vec<(u64, u64)> = self.delivered.values().copied().collect();
         ranges.sort_unstable();
@@ -304,7 +331,7 @@ impl World {
 #[test]
 fn one_copy_runs_and_every_row_is_delivered_once() {
     let worlds = std::env::var("ISOLANE_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(WORLDS);
-    let (mut delivered, mut attempts, mut epochs) = (0, BTreeSet::new(), BTreeSet::new());
+    let (mut delivered, mut shown, mut attempts, mut epochs) = (0, 0, BTreeSet::new(), BTreeSet::new());
     for seed in 0..worlds {
         let mut world = World::new(seed);
         world.say(format!("seed {seed}, HA {}", world.has_ha));
@@ -317,8 +344,10 @@ fn one_copy_runs_and_every_row_is_delivered_once() {
         world.nothing_is_missing();
         epochs.extend(world.memory.attempt().map(|attempt| attempt.epoch));
         delivered += world.delivered.len();
+        shown += world.shown.len();
     }
     assert!(delivered as u64 > worlds * 3, "the worlds do little: {delivered} files");
+    assert!(shown as u64 > worlds / 10, "the worlds hide little: {shown} files were shown");
     assert!(attempts.len() as u64 > worlds * 2, "the worlds do little: {} attempts", attempts.len());
     assert!(epochs.len() > 3, "hardly a text was handed over: {epochs:?}");
 }

@@ -95,6 +95,8 @@ pub enum Answer {
     Refused(String),
     /// The id was submitted before: Flink knows it.
     Known,
+    /// What the job had left hidden is shown.
+    Shown,
     /// Something else, for a person to read.
     Failed(String),
 }

@@ -8,7 +8,7 @@ fn id(number: u8) -> Id {
 }
 
 fn text(insert: &str) -> Text {
-    let leg = LegText { sink_table: "t".into(), insert: insert.into() };
+    let leg = LegText { sink_table: "t".into(), insert: insert.into(), hidden_in: None };
     Text { source: "s".into(), tables: Vec::new(), legs: vec![leg], settings: Vec::new() }
 }
 
@@ -168,6 +168,45 @@ fn a_changed_text_begins_from_the_hand_over_of_a_clean_stop() {
     other.legs[0].sink_table = "u".into();
     let (_, action) = next(&idle(End::Gone), &other.into(), &ready("b"), 1_000_000);
     assert_eq!(action, Action::Prepare(text("a")));
+}
+
+#[test]
+fn what_a_job_left_hidden_is_shown_before_anybody_else_goes_on_and_its_state_is_not_restored_then() {
+    let stopped = |end| {
+        let mut last = attempt();
+        last.text.legs[0].hidden_in = Some("/out".into());
+        let text = last.text.clone();
+        (Memory { state: State::Idle { last, end, since_ms: 0 }, ..idle(end) }, text)
+    };
+    let left = |hand_over| Some(Some(Retained { checkpoint: checkpoint(8), hand_over }));
+    let (memory, text) = stopped(End::Clean);
+    let object = Seen { retained: left(Some("o".into())), ..seen(Some(vec![])) };
+    let show = Action::Show(vec!["/out".into()]);
+    for wanted in [text.clone().into(), run("b"), Wanted::Stopped, Wanted::Removed] {
+        assert_eq!(next(&memory, &wanted, &object, 1_000_000).1, show, "{wanted:?}");
+        let unknown = Seen { retained: None, ..object.clone() };
+        assert_eq!(next(&memory, &wanted, &unknown, 1_000_000), (memory.clone(), Action::Wait));
+        let shown = Seen { answer: Some(Answer::Shown), ..object.clone() };
+        let (after, _) = next(&memory, &wanted, &shown, 1_000_000);
+        assert!(matches!(after.state, State::Idle { end: End::Shown, .. }), "{after:?}");
+    }
+    assert_eq!(next(&stopped(End::Shown).0, &Wanted::Removed, &object, 1_000_000).1, Action::Forget);
+
+    // The same text too goes on from the object; without one nothing does.
+    let prepared = Some(Prepared { session: Session("s".into()), text: text.clone() });
+    let ready = Seen { prepared: prepared.clone(), ..object.clone() };
+    let (after, action) = next(&stopped(End::Shown).0, &text.clone().into(), &ready, 1_000_000);
+    let begun = after.attempt().map(|attempt| (attempt.begin.clone(), attempt.epoch));
+    assert_eq!((begun, action), (Some((Begin::HandOver("o".into()), 1)), Action::Submit));
+    let without = Seen { retained: left(None), prepared, ..seen(Some(vec![])) };
+    let (after, action) = next(&stopped(End::Shown).0, &text.clone().into(), &without, 1_000_000);
+    assert!(action == Action::Wait && after.problem.unwrap().contains("put the object back"));
+
+    // Nothing was shown yet: its own state goes on, and shows them.
+    let (after, action) = next(&memory, &text.into(), &without, 1_000_000);
+    let begin = after.attempt().map(|attempt| attempt.begin.clone());
+    assert_eq!((begin, action), (Some(Begin::State(checkpoint(8))), Action::Submit));
+    assert_eq!(next(&stopped(End::Gone).0, &Wanted::Stopped, &object, 1_000_000).1, Action::Wait);
 }
 
 #[test]

@@ -85,6 +85,8 @@ pub struct FlinkLeg {
     pub sink_table: String,
     /// The INSERT.
     pub insert: String,
+    /// The folder, as URL, in which its files stay hidden until they are put together with others, if they are.
+    pub hidden_in: Option<String>,
 }
 
 /// The folders, below [`FlinkPlace::out`], of what was set apart for this sink: what could not be decoded, which no sink gets,
@@ -266,6 +268,7 @@ impl Columns {
         FlinkLeg {
             sink_table: sink::set_apart(SET_APART, OF_ALL, &place.folder(&set_apart_folder(place.leg))),
             insert: format!("INSERT INTO {sink} {}", selects.join("\nUNION ALL ")),
+            hidden_in: None,
         }
     }
 }
@@ -342,7 +345,7 @@ mod tests {
     fn hours_that_are_announced_need_a_watermark() {
         let sql = "CREATE TABLE c (line STRING) WITH ('format' = 'json'); INSERT INTO good SELECT line FROM c";
         let tables = |success_file| {
-            let kind = SinkKind::Files { path: None, success_file };
+            let kind = SinkKind::Files { path: None, success_file, compaction: false };
             let sinks = [SinkSpec { kind, ..SinkSpec::files("good") }];
             for_flink(sql, &sinks, PLACE).unwrap().tables.remove(0)
         };

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use parquet::file::metadata::FileMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use stream::Ranges;
 use stream::ranges::Relation;
@@ -91,7 +92,7 @@ impl Footers {
             self.known.insert(path);
             return Ok(());
         }
-        match footer(file) {
+        match footer(file).and_then(|footer| Ok((footer.rows()?, footer.ranges()?))) {
             Ok((rows, ranges)) => {
                 self.rows += rows;
                 ranges.into_iter().for_each(|(source, ranges)| self.cover(&path, source, &ranges));
@@ -123,19 +124,35 @@ impl Footers {
     }
 }
 
-/// Rows and ranges that a file says it has.
-fn footer(file: File) -> Result<(u64, FileRanges), String> {
+/// What a Parquet file says at its end.
+pub(super) struct Footer(FileMetaData);
+
+/// Reads a file's end; the error says why it has none.
+pub(super) fn footer(file: File) -> Result<Footer, String> {
     let reader = SerializedFileReader::new(file).map_err(|error| error.to_string())?;
-    let meta = reader.metadata().file_metadata();
-    let rows = u64::try_from(meta.num_rows()).map_err(|_| "a negative number of rows".to_owned())?;
-    let keys = meta.key_value_metadata().into_iter().flatten();
-    let text = keys.filter(|pair| pair.key == RANGES_KEY).find_map(|pair| pair.value.as_deref());
-    let text = text.ok_or_else(|| format!("a file without {RANGES_KEY} in its footer"))?;
-    serde_json::from_str(text).map(|ranges| (rows, ranges)).map_err(|error| format!("{RANGES_KEY}: {error}"))
+    Ok(Footer(reader.metadata().file_metadata().clone()))
+}
+
+impl Footer {
+    /// The text under a key.
+    pub(super) fn value(&self, key: &str) -> Option<&str> {
+        let keys = self.0.key_value_metadata().into_iter().flatten();
+        keys.filter(|pair| pair.key == key).find_map(|pair| pair.value.as_deref())
+    }
+
+    fn rows(&self) -> Result<u64, String> {
+        u64::try_from(self.0.num_rows()).map_err(|_| "a negative number of rows".to_owned())
+    }
+
+    /// The ranges that its rows cover.
+    fn ranges(&self) -> Result<FileRanges, String> {
+        let text = self.value(RANGES_KEY).ok_or_else(|| format!("a file without {RANGES_KEY} in its footer"))?;
+        serde_json::from_str(text).map_err(|error| format!("{RANGES_KEY}: {error}"))
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -149,13 +166,20 @@ mod tests {
 
     fn write(path: &Path, rows: i32, ranges: Option<(u64, u64)>) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let ranges = ranges.map(|(start, end)| {
+            let ranges: FileRanges = [(SourceId::derive(1, &[]), vec![Range::new(start, end)].into())].into();
+            ranges_json(&ranges)
+        });
+        write_with(path, rows, &ranges.iter().map(|ranges| (RANGES_KEY, ranges.as_str())).collect::<Vec<_>>());
+    }
+
+    pub(in super::super) fn write_with(path: &Path, rows: i32, footer: &[(&str, &str)]) {
         let column = Arc::new(Int32Array::from_iter_values(0..rows)) as _;
         let batch = RecordBatch::try_from_iter([("id", column)]).unwrap();
         let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
-        if let Some((start, end)) = ranges {
-            let ranges: FileRanges = [(SourceId::derive(1, &[]), vec![Range::new(start, end)].into())].into();
-            writer.append_key_value_metadata(KeyValue::new(RANGES_KEY.to_owned(), ranges_json(&ranges)));
+        for (key, value) in footer {
+            writer.append_key_value_metadata(KeyValue::new((*key).to_owned(), (*value).to_owned()));
         }
         writer.close().unwrap();
     }

@@ -27,6 +27,7 @@ mod recover;
 pub mod verify;
 pub mod hand_over;
 pub mod footers;
+pub mod hidden;
 #[cfg(test)]
 mod tests;
 

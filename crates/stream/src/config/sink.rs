@@ -43,6 +43,10 @@ pub enum SinkKind {
         /// on Flink. Default: never.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         success_file: Option<SuccessFile>,
+        /// Whether the files of a checkpoint, one for each writer and hour, are put together into one for each hour before they
+        /// are seen. Only where the job runs on Flink; the folder must be this sink's alone.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        compaction: bool,
     },
     /// A Kafka topic, written in transactions; needs a build with `--features kafka`.
     Kafka(KafkaTarget),
@@ -50,7 +54,7 @@ pub enum SinkKind {
 
 impl SinkKind {
     /// Files with every default.
-    pub const FILES: Self = Self::Files { path: None, success_file: None };
+    pub const FILES: Self = Self::Files { path: None, success_file: None, compaction: false };
 }
 
 /// When an hour of files is announced; Flink's own triggers.

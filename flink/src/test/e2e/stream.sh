@@ -19,7 +19,7 @@ agrees() { ledger; committed; "$PYTHON" "$HERE/stream.py" "$WORK" "$LEGS" "$(sta
 deployment
 cat >"$WORK/stream.json" <<J
 {"id": "$ID", "engine": "flink", "legs": "$LEGS", "format": "json", "partitions": 2, "limits": {"checkpoint_ms": 1000},
- "sinks": [{"name": "files", "kind": "files", "success_file": "partition_time"},
+ "sinks": [{"name": "files", "kind": "files", "success_file": "partition_time", "compaction": true},
   {"name": "topic", "kind": "kafka", "brokers": "127.0.0.1:49092", "topic": "clean", "key": "name", "headers": ["even"]}],
  "sql": "CREATE TABLE clicks (id INT, name STRING, at_ TIMESTAMP(3), WATERMARK FOR at_ AS at_) WITH ('format' = 'json'); EXECUTE STATEMENT SET BEGIN INSERT INTO files SELECT id, UPPER(name) AS name, CAST(CASE WHEN MOD(id, 1000) = 11 THEN name ELSE '7' END AS INT) AS n FROM clicks WHERE MOD(id, 10) <> 0; INSERT INTO topic SELECT id, name, CASE WHEN MOD(id, 2) = 0 THEN 'yes' END AS even FROM clicks WHERE CAST(CASE WHEN MOD(id, 1000) = 13 THEN name ELSE '7' END AS INT) = 7; END"}
 J
@@ -40,8 +40,9 @@ for round in $(seq "$ROUNDS"); do
 done
 say "sent $(wc -l <"$WORK/offered") records"
 until_ok "everything accounted for" 240 agrees; agrees
+say "put together: $(find "$WORK/out/$ID/files" -name 'compacted-*' | wc -l) files, hidden ones left: $(find "$WORK/out/$ID/files" -name '.uncompacted-*' | wc -l)"
 "$ISOLANE" status "$ID"; "$ISOLANE" ledger "$ID" --verify --data-dir "$WORK" || { say "the files differ"; exit 1; }
-leave() { "$ISOLANE" stream set "$ID" engine=embedded suspended=false "sinks=$(jq -c '.sinks | map(del(.success_file))' "$WORK/stream.json")" 2>"$WORK/refused.txt"; }
+leave() { "$ISOLANE" stream set "$ID" engine=embedded suspended=false "sinks=$(jq -c '.sinks | map(del(.success_file, .compaction))' "$WORK/stream.json")" 2>"$WORK/refused.txt"; }
 if leave; then say "the other engine would have begun while the jobs run"; exit 1; fi
 grep -q suspended=true "$WORK/refused.txt"; say "refused: $(cat "$WORK/refused.txt")"
 "$ISOLANE" stream set "$ID" suspended=true; until_ok "idle jobs" 120 stand

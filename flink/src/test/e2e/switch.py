@@ -8,7 +8,7 @@ offered = list(range(int(open(os.path.join(work, "offered")).read())))
 
 def rows(root):
     files = [f for f in glob.glob(os.path.join(work, root, stream, "files/**"), recursive=True) if os.path.isfile(f)]
-    files = [f for f in files if f.endswith(".parquet") or os.path.basename(f).startswith("part-")]
+    files = [f for f in files if f.endswith(".parquet") or os.path.basename(f).startswith(("part-", "compacted-"))]
     return [row["id"] for f in files for row in pyarrow.parquet.ParquetFile(f).read(columns=["id"]).to_pylist()]
 
 

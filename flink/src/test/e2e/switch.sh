@@ -2,7 +2,7 @@
 # A stream that goes to Flink and back by its settings, ROUNDS times, while records flow: `isolane up` and an engine role on a real Kafka
 # (two clusters) and a real Flink, two legs, one into Parquet, one into a topic; a job for each on Flink (`legs = "separate"`). Each request is
 # sent again a while later, under its key: mostly after the next switch, and after a kill -9 of the gateway, which remembers keys. Every record
-# once, in both engines' files together and in the topic. Three minutes.
+# once, in both engines' files together and in the topic. In every other round Flink puts its files together. Three minutes.
 #   switch.sh WORK FLINK KAFKA EXTRA   as in run.sh
 #   ISOLANE                            the program, built with the feature kafka
 #   PYTHON                             a Python with pyarrow
@@ -12,8 +12,8 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 ROUNDS=${ROUNDS:-3} PHASE=${PHASE:-10} EACH=200 AGAIN=${AGAIN:-60} ID=shop.web.clicks JOBS=2 SLOTS=4
 OUT=$WORK/data/out/$ID/files
 OFFER=; trap 'kill $OFFER 2>/dev/null || true; end engine isolane; finish' EXIT
-sinks() { jq -nc --arg files "${1:-}" --arg topic "${2:-}" '[{name: "files", kind: "files"}, {name: "topic", kind: "kafka", brokers: "127.0.0.1:49092",
-  topic: "clean"}] | if $files == "" then . else .[0].begin_from = $files | .[1].begin_from = $topic end'; }
+sinks() { jq -nc --arg files "${1:-}" --arg topic "${2:-}" --argjson more "${3:-{\}}" '[{name: "files", kind: "files"} + $more, {name: "topic", kind: "kafka",
+  brokers: "127.0.0.1:49092", topic: "clean"}] | if $files == "" then . else .[0].begin_from = $files | .[1].begin_from = $topic end'; }
 post() { seq $(($1 * EACH)) $(($1 * EACH + EACH - 1)) | sed 's/.*/{"id": &, "name": "n&"}/' | curl -sf --retry 60 --retry-all-errors --retry-delay 1 -o /dev/null \
   -H "Idempotency-Key: r$1" --data-binary @- "$ISOLANE_GATEWAY/v1/streams/$ID/records"; }
 # Requests one after the other until it is told to end; then what was not yet sent again is.
@@ -28,11 +28,13 @@ is_running() { are '.state == "running" and .checkpoint > 0'; }
 stand() { are '.state == "idle"'; }
 there() { BEFORE=$(rows)
   until_ok "the legs' objects" 60 hand_over "$1"
-  "$ISOLANE" stream set "$ID" engine=flink legs=separate "sinks=$(sinks "$WORK/objects/files-$1.json" "$WORK/objects/topic-$1.json")"
+  "$ISOLANE" stream set "$ID" engine=flink legs=separate \
+    "sinks=$(sinks "$WORK/objects/files-$1.json" "$WORK/objects/topic-$1.json" "{\"compaction\": $([ $(($1 % 2)) = 1 ] && echo true || echo false)}")"
   kill_child gateway; until_ok "the jobs" 160 is_running; }
 # The legs' rows, counted on from where they were handed over.
 back() {
   "$ISOLANE" stream set "$ID" suspended=true; until_ok "idle jobs" 120 stand
+  HIDDEN=$(find "$WORK/out" -name '.uncompacted-*'); [ -z "$HIDDEN" ] || { say "hidden files are left: $HIDDEN"; exit 1; }
   "$ISOLANE" stream set "$ID" engine=embedded suspended=false "sinks=$(sinks "$(object files)" "$(object topic)")"
   kill_child gateway
   are_legs() { [ "$(status '.jobs | length')" = 0 ] && grows "$BEFORE"; }; until_ok "rows from the legs" 120 are_legs; }

@@ -2,7 +2,7 @@
 
 use rand::RngExt;
 
-use super::{Running, Stored, World, text};
+use super::{Pending, Running, Stored, World, text};
 use crate::job::{Attempt, Begin, Checkpoint};
 use crate::lifecycle::{Status, TURN_UP_MS, Wanted};
 
@@ -54,7 +54,7 @@ impl World {
             9 => {
                 let version = self.dice.random_range(0..11);
                 self.say(format!("wanted: version {version}"));
-                self.wanted = text(version).into();
+                self.wanted = text(version, self.hides).into();
             }
             10 => self.wanted = Wanted::Stopped,
             11 => drop(self.sessions.pop_first()),
@@ -110,6 +110,7 @@ impl World {
             return;
         }
         self.say(format!("{:?} is accepted: {:?}", attempt.job, attempt.begin));
+        let mut hidden = Vec::new();
         let (position, newest, status) = match &attempt.begin {
             Begin::Anew => (0, 0, Status::Running),
             Begin::HandOver(object) => (self.objects[object], 0, Status::Running),
@@ -122,13 +123,17 @@ impl World {
                 None => (0, 0, Status::Failed),
                 Some(stored) => {
                     assert!(attempt.text.is_shaped_like(&stored.text), "state of other sinks\n{}", self.log.join("\n"));
-                    self.delivered.extend(stored.pending.iter().copied());
+                    let named = stored.hidden.iter().chain(&stored.pending);
+                    let lost = named.filter(|(file, _)| self.shown.contains(file)).count();
+                    assert_eq!(lost, 0, "the state names files that were shown\n{}", self.log.join("\n"));
+                    hidden.extend(stored.hidden);
+                    hidden.extend(self.rename(stored.pending));
                     (stored.position, checkpoint.number, Status::Running)
                 }
             },
         };
         let (newest_path, pending) = (None, Vec::new());
-        let job = Running { position, newest, newest_path, status, pending, stop: None, attempt };
+        let job = Running { position, newest, newest_path, status, pending, hidden, stop: None, attempt };
         self.jobs.insert(job.attempt.job, job);
     }
 
@@ -145,6 +150,7 @@ impl World {
                 self.commit(&mut job);
             }
             (_, Some((_, None))) => self.stops(&mut job),
+            _ if self.chance(0.3) => self.put_together(&mut job),
             _ if self.chance(0.5) => self.commit(&mut job),
             _ => self.checkpoint(&mut job, false),
         }
@@ -152,7 +158,27 @@ impl World {
     }
 
     pub(super) fn commit(&mut self, job: &mut Running) {
-        self.delivered.extend(job.pending.drain(..));
+        let committed = self.rename(std::mem::take(&mut job.pending));
+        job.hidden.extend(committed);
+    }
+
+    /// Gives committed files their names: what comes back is hidden, and known to the job alone.
+    fn rename(&mut self, committed: Pending) -> Pending {
+        if !self.hides {
+            self.delivered.extend(committed);
+            return Vec::new();
+        }
+        let is_in_another = |(file, _): &(u64, _)| self.delivered.contains_key(file);
+        self.hidden.extend(committed.iter().copied().filter(|file| !is_in_another(file)));
+        committed
+    }
+
+    /// Puts hidden files together, each once however often it is asked for.
+    pub(super) fn put_together(&mut self, job: &mut Running) {
+        for (file, range) in job.hidden.drain(..) {
+            self.hidden.remove(&file);
+            self.delivered.insert(file, range);
+        }
     }
 
     pub(super) fn checkpoint(&mut self, job: &mut Running, is_savepoint: bool) {
@@ -173,9 +199,9 @@ impl World {
         let hand_over = has_object.then(|| format!("object {path}"));
         self.objects.extend(hand_over.iter().map(|object| (object.clone(), job.position)));
         let checkpoint = Checkpoint { number: job.newest, path };
-        let (epoch, position, pending, text) =
-            (job.attempt.epoch, job.position, job.pending.clone(), job.attempt.text.clone());
-        self.stored.push(Stored { epoch, checkpoint, position, pending, text, is_savepoint, hand_over });
+        let (epoch, position, text) = (job.attempt.epoch, job.position, job.attempt.text.clone());
+        let (pending, hidden) = (job.pending.clone(), job.hidden.clone());
+        self.stored.push(Stored { epoch, checkpoint, position, pending, hidden, text, is_savepoint, hand_over });
     }
 
     /// A stop with a savepoint: done, or failed before the savepoint, or failed between the savepoint and its commit.

@@ -17,6 +17,8 @@ const FOLDERS: [(&str, &str); 2] = [("dt", "yyyy-MM-dd"), ("hour", "HH")];
 /// begun in Flink's state, which a changed text does not take over. Level and row groups are those of the crate `sink`.
 const FORMAT: &str = "'format' = 'isolane-parquet', 'isolane-parquet.il' = '$il', 'isolane-parquet.compression' = 'ZSTD', \
     'isolane-parquet.compression.codec.zstd.level' = '1', 'isolane-parquet.block.size' = '16777216'";
+/// By which Flink's file sink puts the files of a checkpoint together, before anybody sees them.
+const COMPACTED: &str = ", 'auto-compaction' = 'true'";
 
 /// The leg that inserts what `select` selects into its sink. `il` is the column that says where a row comes from; `select` gives
 /// the SELECT with these columns appended. `at` is the INSERT's place.
@@ -32,11 +34,13 @@ pub fn leg(
     select: impl Fn(&str) -> String,
 ) -> Result<FlinkLeg, Problem> {
     match &sink.kind {
-        SinkKind::Files { path, success_file } => {
+        SinkKind::Files { path, success_file, compaction } => {
             let default = || place.folder(&sink.name);
             let url = path.as_ref().map_or_else(default, |path| format!("file://{}", path.display()));
             let announced = success_file.map_or_else(String::new, announced);
-            of_files(plan, &url, &announced, il, at, select)
+            let compacted = if *compaction { COMPACTED } else { "" };
+            let leg = of_files(plan, &url, &format!("{announced}{compacted}"), il, at, select)?;
+            Ok(FlinkLeg { hidden_in: compaction.then_some(url), ..leg })
         }
         SinkKind::Kafka(target) => of_topic(plan, target, place, il, at, select),
     }
@@ -74,7 +78,7 @@ fn announced(when: SuccessFile) -> String {
 fn of_files(
     plan: &LegPlan,
     url: &str,
-    announced: &str,
+    options: &str,
     il: &str,
     at: At,
     select: impl Fn(&str) -> String,
@@ -91,9 +95,10 @@ fn of_files(
     Ok(FlinkLeg {
         sink_table: format!(
             "CREATE TABLE {table} ({columns}, `$il` STRING, {declared}) PARTITIONED BY ({folders}) \
-             WITH ('connector' = 'filesystem', 'path' = {path}, {FORMAT}{announced})"
+             WITH ('connector' = 'filesystem', 'path' = {path}, {FORMAT}{options})"
         ),
         insert: format!("INSERT INTO {table} {}", select(&format!("{il}, {hours}"))),
+        hidden_in: None,
     })
 }
 
@@ -139,6 +144,7 @@ fn of_topic(
             "INSERT INTO {table} SELECT {items} FROM (\n{}\n) AS `$rows` ({names}, `$il`, {TIME})",
             select(&format!("{il}, {TIME}"))
         ),
+        hidden_in: None,
     })
 }
 
@@ -234,6 +240,10 @@ mod tests {
         assert!(table.contains("'sink.partition-commit.trigger' = 'partition-time'"), "{table}");
         assert_eq!(text.tables[0].matches("WATERMARK").count(), 1, "it has one of its own: {}", text.tables[0]);
         assert!(text.tables[0].contains("'scan.watermark.idle-timeout' = '1 min'"), "{}", text.tables[0]);
+        assert!(!table.contains("auto-compaction"), "{table}");
+        let text = written("SELECT id", r#""kind": "files", "compaction": true"#).unwrap();
+        assert!(text.legs[0].sink_table.ends_with(", 'auto-compaction' = 'true')"), "{text:?}");
+        assert_eq!(text.legs[0].hidden_in.as_deref(), Some("file:///o/clean"));
         let error = written("SELECT id AS dt", r#""kind": "files""#).unwrap_err().to_string();
         assert!(error.contains("`dt` of `clean`"), "{error}");
     }

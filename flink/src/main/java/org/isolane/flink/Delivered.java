@@ -2,6 +2,7 @@ package org.isolane.flink;
 
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -11,7 +12,8 @@ import java.util.TreeMap;
  *
  * <p>{@code isolane.ranges} is a JSON object {@code {source: [[start, end], ...]}}, as in the files of the Rust side,
  * {@code isolane.rows} how many rows there are, and {@code isolane.repeated} how many ordinals were covered again by a further
- * row: 0, unless a query makes several rows of a record, or its rows are those set apart because they overlap.
+ * row: 0, unless a query makes several rows of a record, or its rows are those set apart because they overlap. A file that others
+ * were put together into has {@code isolane.files} too: their names, as a JSON array.
  *
  * <p>Limits: 16 bytes a range in memory while rows are added, twice that while it is told what they cover. Records that follow
  * one another in their source are one range; the worst case is a range a row, and {@link #ranges} says how many there are.
@@ -23,6 +25,8 @@ final class Delivered {
     static final String ROWS = "isolane.rows";
     /** Footer key of the number of ordinals that were covered again. */
     static final String REPEATED = "isolane.repeated";
+    /** Footer key of the names of the files that were put together. */
+    static final String FILES = "isolane.files";
 
     /**
      * What rows cover.
@@ -34,7 +38,9 @@ final class Delivered {
     record Summary(String ranges, long rows, long repeated) {}
 
     private final Map<String, Log> sources = new TreeMap<>();
+    private final List<String> files = new ArrayList<>();
     private long rows;
+    private long repeated;
     private int ranges;
 
     /** Counts a row of a record. */
@@ -44,6 +50,19 @@ final class Delivered {
             Log log = sources.computeIfAbsent(record.source(), source -> new Log());
             ranges += log.add(record.start(), record.end()) ? 1 : 0;
         }
+    }
+
+    /** Counts all rows of a file. */
+    void addAll(Part file) {
+        files.add(file.name());
+        rows += file.rows();
+        repeated += file.repeated();
+        file.ranges().forEach((source, pairs) -> {
+            Log log = sources.computeIfAbsent(source, unknown -> new Log());
+            for (int at = 0; at < pairs.length; at += 2) {
+                ranges += log.add(pairs[at], pairs[at + 1]) ? 1 : 0;
+            }
+        });
     }
 
     /** Rows added. */
@@ -59,16 +78,20 @@ final class Delivered {
     /** What the footer says. */
     Map<String, String> footer() {
         Summary summary = summary();
-        return Map.of(
+        Map<String, String> footer = new HashMap<>(Map.of(
                 RANGES, summary.ranges,
                 ROWS, Long.toString(summary.rows),
-                REPEATED, Long.toString(summary.repeated));
+                REPEATED, Long.toString(summary.repeated)));
+        if (!files.isEmpty()) {
+            footer.put(FILES, Part.names(files));
+        }
+        return footer;
     }
 
     /** What the rows cover. */
     Summary summary() {
         StringBuilder text = new StringBuilder("{");
-        long repeated = 0;
+        long repeated = this.repeated;
         for (Map.Entry<String, Log> source : sources.entrySet()) {
             long[] set = source.getValue().set();
             repeated += source.getValue().ordinals - Ranges.total(set);

@@ -13,12 +13,14 @@ import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.utils.ProjectedRowData;
 import org.apache.flink.table.types.logical.RowType;
 import org.apache.hadoop.conf.Configuration;
+import org.apache.parquet.example.data.GroupWriter;
 import org.apache.parquet.hadoop.ParquetOutputFormat;
 import org.apache.parquet.hadoop.ParquetWriter;
 import org.apache.parquet.hadoop.api.WriteSupport;
 import org.apache.parquet.hadoop.metadata.CompressionCodecName;
 import org.apache.parquet.io.OutputFile;
 import org.apache.parquet.io.api.RecordConsumer;
+import org.apache.parquet.schema.MessageType;
 
 /** A Parquet file as Flink's own format writes it, without the column of the provenance, which its footer sums up. */
 final class ParquetFile extends ParquetRowDataBuilder {
@@ -40,7 +42,7 @@ final class ParquetFile extends ParquetRowDataBuilder {
      * @param options of Parquet, without {@code parquet.}
      */
     static BulkWriter.Factory<RowData> factory(RowType type, int provenance, boolean isUtc, Map<String, String> options) {
-        return new ParquetWriterFactory<>(new Plan(type, provenance, isUtc, options));
+        return new CopiedRow.Factory(new ParquetWriterFactory<>(new Plan(type, provenance, isUtc, options)), provenance);
     }
 
     @Override
@@ -86,6 +88,8 @@ final class ParquetFile extends ParquetRowDataBuilder {
         private final int provenance;
         private final ProjectedRowData projected;
         private final Delivered delivered = new Delivered();
+        private MessageType schema;
+        private GroupWriter copied;
 
         Support(WriteSupport<RowData> rows, int provenance, int[] columns) {
             this.rows = rows;
@@ -95,19 +99,33 @@ final class ParquetFile extends ParquetRowDataBuilder {
 
         @Override
         public WriteContext init(Configuration configuration) {
-            return rows.init(configuration);
+            WriteContext context = rows.init(configuration);
+            schema = context.getSchema();
+            return context;
         }
 
         @Override
         public void prepareForWrite(RecordConsumer consumer) {
             rows.prepareForWrite(consumer);
+            copied = new GroupWriter(consumer, schema);
         }
 
         @Override
         public void write(RowData row) {
+            if (row instanceof CopiedRow copy) {
+                write(copy);
+                return;
+            }
             Provenance record = Origin.of(row, provenance);
             rows.write(projected.replaceRow(row));
             delivered.add(record);
+        }
+
+        private void write(CopiedRow copy) {
+            copied.write(copy.row);
+            if (copy.part != null) {
+                delivered.addAll(copy.part);
+            }
         }
 
         @Override

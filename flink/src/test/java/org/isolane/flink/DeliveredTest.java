@@ -1,9 +1,12 @@
 package org.isolane.flink;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
@@ -37,6 +40,32 @@ class DeliveredTest {
         List<Provenance> records = List.of(of(A, 0, 10), of(A, 10, 20), of(A, 0, 10), of(A, 15, 25), of(A, 7, 7));
         String ranges = "{\"" + A + "\":[[0,25]]}";
         assertEquals(Map.of("isolane.ranges", ranges, "isolane.rows", "5", "isolane.repeated", "15"), footer(records));
+    }
+
+    @Test
+    void filesThatArePutTogetherSayAllThatEachSaid() {
+        Map<String, String> one = footer(List.of(of(A, 0, 10), of(A, 0, 10), of(B, 5, 9)));
+        Map<String, String> other = footer(List.of(of(A, 10, 20), of(A, 40, 50)));
+        Delivered delivered = new Delivered();
+        delivered.addAll(Part.of("part-x-0-0", 3, one));
+        delivered.addAll(Part.of("part-x-1-0", 2, other));
+        String ranges = "{\"" + A + "\":[[0,20],[40,50]],\"" + B + "\":[[5,9]]}";
+        assertEquals(
+                Map.of("isolane.ranges", ranges, "isolane.rows", "5", "isolane.repeated", "10", "isolane.files", "[\"part-x-0-0\",\"part-x-1-0\"]"),
+                delivered.footer());
+        delivered.addAll(Part.of("part-x-2-0", 2, other));
+        assertEquals("30", delivered.footer().get("isolane.repeated"));
+    }
+
+    @Test
+    void aFileThatDoesNotSayWhatItsRowsAreOfIsNoPart() {
+        Map<String, String> footer = footer(List.of(of(A, 0, 10)));
+        Map<String, String> damaged = new HashMap<>(footer);
+        damaged.put("isolane.ranges", "{");
+        for (Map<String, String> bad : List.of(Map.<String, String>of(), damaged, footer(List.of()))) {
+            String message = assertThrows(IllegalArgumentException.class, () -> Part.of("part-x-0-0", 1, bad)).getMessage();
+            assertTrue(message.startsWith("part-x-0-0"), message);
+        }
     }
 
     @Test

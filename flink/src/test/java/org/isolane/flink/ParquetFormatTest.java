@@ -5,14 +5,11 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.Comparator;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.ServiceLoader;
@@ -23,10 +20,7 @@ import java.util.stream.Stream;
 import org.apache.flink.configuration.CheckpointingOptions;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.RestartStrategyOptions;
-import org.apache.flink.formats.parquet.ParquetInputFile;
 import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
-import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
-import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.table.api.StatementSet;
 import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
@@ -105,62 +99,13 @@ class ParquetFormatTest {
         /** The number itself. */
         public Integer eval(Integer id, String good) {
             if (SEEN.incrementAndGet() > RECORDS / 3 && FILES_THEN.get() == 0) {
-                int files = files(Path.of(good)).size();
+                int files = Said.files(Path.of(good)).size();
                 if (files > 0 && FILES_THEN.compareAndSet(0, files)) {
                     throw new IllegalStateException("stumbled");
                 }
             }
             return id;
         }
-    }
-
-    /** Committed files: Flink's sink gives all others a dot. */
-    private static List<Path> files(Path folder) {
-        try (Stream<Path> all = Files.walk(folder)) {
-            return all.filter(path -> Files.isRegularFile(path) && !path.getFileName().toString().startsWith(".")).toList();
-        } catch (IOException error) {
-            throw new UncheckedIOException(error);
-        }
-    }
-
-    /** What the footers of all files say together. */
-    private static final class Said {
-        final Map<String, long[]> ranges = new TreeMap<>();
-        long rows;
-        final Set<String> columns = new HashSet<>();
-
-        void read(Path path) throws IOException {
-            org.apache.flink.core.fs.Path file = new org.apache.flink.core.fs.Path(path.toUri());
-            try (ParquetFileReader reader = ParquetFileReader.open(
-                    new ParquetInputFile(file.getFileSystem().open(file), Files.size(path)))) {
-                Map<String, String> footer = reader.getFileMetaData().getKeyValueMetaData();
-                assertEquals(reader.getRecordCount(), Long.parseLong(footer.get("isolane.rows")), path.toString());
-                assertEquals("0", footer.get("isolane.repeated"), path.toString());
-                reader.getFileMetaData().getSchema().getFields().forEach(field -> columns.add(field.getName()));
-                rows += reader.getRecordCount();
-                new ObjectMapper().readTree(footer.get("isolane.ranges")).fields()
-                        .forEachRemaining(source -> add(path, source.getKey(), source.getValue()));
-            }
-        }
-
-        private void add(Path path, String source, JsonNode pairs) {
-            long[] set = ranges.getOrDefault(source, Ranges.NONE);
-            for (JsonNode pair : pairs) {
-                long start = pair.get(0).longValue();
-                long end = pair.get(1).longValue();
-                assertEquals(Ranges.Relation.DISJOINT, Ranges.relation(set, start, end), "twice: " + source + " in " + path);
-                set = Ranges.insert(set, start, end);
-            }
-            ranges.put(source, set);
-        }
-    }
-
-    private static Said said(Path folder) throws IOException {
-        Said said = new Said();
-        for (Path path : files(folder)) {
-            said.read(path);
-        }
-        return said;
     }
 
     private interface Which {
@@ -176,13 +121,7 @@ class ParquetFormatTest {
                 ranges.merge(source(at), new long[] {start, start + 10}, Ranges::union);
             }
         }
-        return texts(ranges);
-    }
-
-    private static Map<String, String> texts(Map<String, long[]> ranges) {
-        Map<String, String> texts = new TreeMap<>();
-        ranges.forEach((source, set) -> texts.put(source, Arrays.toString(set)));
-        return texts;
+        return Said.texts(ranges);
     }
 
     private List<Row> rows(StreamTableEnvironment tables, String query) throws Exception {
@@ -208,11 +147,11 @@ class ParquetFormatTest {
         Which isBroken = at -> at % BROKEN_EVERY == 0;
         Which isGood = at -> at % FILTERED_EVERY != 0 && !isBroken.is(at);
         assertTrue(Stumble.FILES_THEN.get() > 0, "it never failed behind a committed file");
-        Said good = said(folder.resolve("good"));
-        Said apart = said(folder.resolve("apart"));
-        assertTrue(files(folder.resolve("good")).size() > Stumble.FILES_THEN.get(), "nothing was committed after the failure");
-        assertEquals(ranges(isGood), texts(good.ranges));
-        assertEquals(ranges(isBroken), texts(apart.ranges));
+        Said good = Said.of(folder.resolve("good"));
+        Said apart = Said.of(folder.resolve("apart"));
+        assertTrue(Said.files(folder.resolve("good")).size() > Stumble.FILES_THEN.get(), "nothing was committed after the failure");
+        assertEquals(ranges(isGood), good.texts());
+        assertEquals(ranges(isBroken), apart.texts());
         assertEquals(Set.of("id"), good.columns);
 
         tables.executeSql("CREATE TABLE again (id INT) WITH ('connector' = 'filesystem', 'path' = '"
@@ -237,7 +176,7 @@ class ParquetFormatTest {
             long[] left = Ranges.difference(taken.ranges(), good.ranges.getOrDefault(source, Ranges.NONE));
             filtered.put(source, Ranges.difference(left, apart.ranges.getOrDefault(source, Ranges.NONE)));
         });
-        assertEquals(ranges(which), texts(filtered));
+        assertEquals(ranges(which), Said.texts(filtered));
     }
 
     private static long checkpoint(Path object) {
@@ -251,19 +190,14 @@ class ParquetFormatTest {
         tables.executeSql(table("days", "il STRING, id INT, `day` STRING", "PARTITIONED BY (`day`)",
                 ", 'isolane-parquet.compression' = 'ZSTD', 'sink.rolling-policy.file-size' = '1 kb'"));
         tables.executeSql("INSERT INTO days SELECT il, id, `day` FROM src WHERE fate IS NULL").await();
-        Said even = said(folder.resolve("days/day=d0"));
-        Said odd = said(folder.resolve("days/day=d1"));
-        assertEquals(ranges(at -> at % 2 == 0 && at % BROKEN_EVERY != 0), texts(even.ranges));
-        assertEquals(ranges(at -> at % 2 == 1), texts(odd.ranges));
+        Said even = Said.of(folder.resolve("days/day=d0"));
+        Said odd = Said.of(folder.resolve("days/day=d1"));
+        assertEquals(ranges(at -> at % 2 == 0 && at % BROKEN_EVERY != 0), even.texts());
+        assertEquals(ranges(at -> at % 2 == 1), odd.texts());
         assertEquals(Set.of("id"), odd.columns);
-        try (ParquetFileReader reader = open(files(folder.resolve("days/day=d1")).get(0))) {
+        try (ParquetFileReader reader = Said.open(Said.files(folder.resolve("days/day=d1")).get(0))) {
             assertEquals("ZSTD", reader.getFooter().getBlocks().get(0).getColumns().get(0).getCodec().name());
         }
-    }
-
-    private static ParquetFileReader open(Path path) throws IOException {
-        org.apache.flink.core.fs.Path file = new org.apache.flink.core.fs.Path(path.toUri());
-        return ParquetFileReader.open(new ParquetInputFile(file.getFileSystem().open(file), Files.size(path)));
     }
 
     @Test
@@ -273,7 +207,6 @@ class ParquetFormatTest {
             {"id INT, il INT", "", "", "id, id", "needs a column `il` STRING"},
             {"id INT, il STRING", "PARTITIONED BY (il)", "", "id, il", "not partitioned by"},
             {"il STRING", "", "", "il", "needs a column beside"},
-            {"id INT, il STRING", "", ", 'auto-compaction' = 'true'", "id, il", "auto-compaction"},
         };
         StreamTableEnvironment tables = tables();
         for (String[] line : refused) {
@@ -293,11 +226,11 @@ class ParquetFormatTest {
             String insert = "INSERT INTO bad SELECT id, " + line[0] + " FROM src WHERE fate IS NULL";
             String text = refusal(() -> tables.executeSql(insert).await());
             assertTrue(text.contains(line[1]), text);
-            assertEquals(List.of(), files(folder.resolve("bad")));
+            assertEquals(List.of(), Said.files(folder.resolve("bad")));
         }
     }
 
-    private static String refusal(org.junit.jupiter.api.function.Executable call) {
+    static String refusal(org.junit.jupiter.api.function.Executable call) {
         StringBuilder text = new StringBuilder();
         for (Throwable error = assertThrows(Exception.class, call); error != null; error = error.getCause()) {
             text.append(error.getMessage()).append('\n');
