@@ -73,9 +73,10 @@ fn jobs(jobs: &[FlinkJob]) -> Result<()> {
         let of_leg = job.leg.as_ref().map_or(String::new(), |leg| format!(" of {leg}"));
         let attempt = job.attempt.as_deref().unwrap_or("none");
         let checkpoint = job.checkpoint.map_or("none".to_owned(), |checkpoint| checkpoint.to_string());
+        let lag = job.lag_records.map_or(String::new(), |lag| format!(", {lag} records behind"));
         let object =
             job.object.as_ref().map_or(String::new(), |object| format!(", hand-over object {}", object.display()));
-        say(&format!("job on Flink{of_leg}: {}, id {attempt}, checkpoint {checkpoint}{object}", job.state))
+        say(&format!("job on Flink{of_leg}: {}, id {attempt}, checkpoint {checkpoint}{lag}{object}", job.state))
     })
 }
 

@@ -44,11 +44,12 @@ pub fn audited(stream: &StreamId, in_flight: u64, missing: u64) {
     gauge!("isolane_admin_missing_ordinals", "stream" => stream.to_string()).set(missing as f64);
 }
 
-/// Whether a stream's job on Flink runs, or that of one leg.
+/// Whether a stream's job on Flink runs, or that of one leg, and how many records it is behind; NaN: nobody knows.
 pub fn flink_job(stream: &StreamId, job: &FlinkJob) {
     let is_running = job.state == JobState::Running;
     let labels = [("stream", stream.to_string()), ("leg", job.leg.clone().unwrap_or_default())];
     gauge!("isolane_admin_flink_job_running", &labels).set(f64::from(u8::from(is_running)));
+    gauge!("isolane_admin_flink_job_lag_records", &labels).set(job.lag_records.map_or(f64::NAN, |lag| lag as f64));
 }
 
 /// An audit that could not ask the journal for its ends.

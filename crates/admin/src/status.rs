@@ -214,6 +214,7 @@ mod tests {
             object: None,
             attempt: None,
             checkpoint: Some(7),
+            lag_records: None,
         };
         let told = || [None, None, Some("x"), Some("y")].map(job).into_iter();
         assert_eq!(jobs(&spec, told()), [job(None)], "those of legs are of another time");

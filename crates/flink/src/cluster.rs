@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::job::{Checkpoint, Id};
+use crate::lag;
 use crate::lifecycle::{Job, Status, Stop};
 use crate::rest::{Address, Rest, RestError, innermost};
 
@@ -113,6 +114,14 @@ impl Cluster {
             return Ok(Some(Stop::Failed(innermost(failure["stack-trace"].as_str().unwrap_or("no cause is given")))));
         }
         Ok(Some(Stop::InProgress))
+    }
+
+    /// Records that a job is behind the journal, if its connector knows.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or does not know the job.
+    pub async fn lag(&self, id: Id) -> Result<Option<u64>, RestError> {
+        lag::of(&self.rest, id).await
     }
 
     /// Asks a job to stop with a savepoint below `folder` (a URL). The same `trigger` again is the same request.

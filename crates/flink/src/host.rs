@@ -16,6 +16,7 @@ use stream::disk::{SharedDisk, read_all, write_atomically};
 use stream::facts::JobState;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::cluster::Cluster;
@@ -25,6 +26,9 @@ use crate::lifecycle::{Action, Answer, End, Memory, Prepared, Retained, Seen, Si
 use crate::rest::RestError;
 use crate::retained::Places;
 use crate::statements;
+
+/// How often a job is asked how far it is behind: Flink's JobManager collects gauges every 10 s.
+const LAG_EVERY: Duration = Duration::from_secs(10);
 
 /// What the host needs.
 pub struct Settings {
@@ -66,6 +70,8 @@ pub struct Standing {
     pub begin: Option<Begin>,
     /// Checkpoints of earlier epochs.
     pub checkpoints_before: u64,
+    /// Records that it is behind the journal, if it runs and knows.
+    pub lag_records: Option<u64>,
     /// What a person should know.
     pub problem: Option<String>,
 }
@@ -157,6 +163,8 @@ struct Keeper {
     memory: Memory,
     prepared: Option<Prepared>,
     answer: Option<Answer>,
+    /// Records that the job is behind, and when that is looked at again.
+    lag: (Option<u64>, Instant),
     /// What went wrong in this step.
     trouble: Option<Trouble>,
     /// What was last logged of the job's conduct: only changes are, as there are thousands of jobs.
@@ -183,8 +191,8 @@ impl From<RestError> for Trouble {
 
 impl Keeper {
     fn new(settings: Arc<Settings>, key: JobKey) -> Self {
-        let memory = Memory::default();
-        Self { settings, key, memory, prepared: None, answer: None, trouble: None, said: String::new() }
+        let (memory, lag) = (Memory::default(), (None, Instant::now()));
+        Self { settings, key, memory, prepared: None, answer: None, lag, trouble: None, said: String::new() }
     }
 
     fn file(&self) -> PathBuf {
@@ -215,6 +223,7 @@ impl Keeper {
             write_atomically(self.settings.disk.as_ref(), &self.file(), &bytes, |_| ())?;
             self.memory = memory;
         }
+        self.look_at_lag().await;
         (self.settings.told)(&self.key, self.standing());
         let does = action.to_string();
         if action != Action::Wait && does != self.said {
@@ -246,6 +255,19 @@ impl Keeper {
             attempt: attempt.map(|attempt| attempt.job),
             begin: attempt.map(|attempt| attempt.begin.clone()),
             checkpoints_before: self.memory.checkpoints_before,
+            lag_records: self.lag.0,
+        }
+    }
+
+    /// Nothing is decided by it: a cluster that does not answer is told of elsewhere.
+    async fn look_at_lag(&mut self) {
+        let State::Running { attempt } = &self.memory.state else {
+            self.lag = (None, Instant::now());
+            return;
+        };
+        if Instant::now() >= self.lag.1 {
+            let lag = self.settings.cluster.lag(attempt.job).await.unwrap_or_default();
+            self.lag = (lag, Instant::now() + LAG_EVERY);
         }
     }
 

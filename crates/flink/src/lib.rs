@@ -12,6 +12,7 @@ pub mod retained;
 pub mod rest;
 pub mod gateway;
 pub mod cluster;
+mod lag;
 pub mod statements;
 pub mod host;
 #[cfg(test)]

@@ -150,6 +150,9 @@ pub struct FlinkJob {
     /// The hand-over object that says so; before the first the one that it began from.
     #[serde(default)]
     pub object: Option<PathBuf>,
+    /// Records that it is behind the journal, while it runs and knows.
+    #[serde(default)]
+    pub lag_records: Option<u64>,
 }
 
 /// Where a job on Flink stands.

@@ -147,6 +147,7 @@ impl Account {
                 object: self.object.clone(),
                 attempt: standing.attempt.map(|attempt| attempt.to_string()),
                 checkpoint: self.checkpoint,
+                lag_records: standing.lag_records,
             }),
         };
         let bare = LegReport { whole: false, ..report.clone() };
@@ -226,7 +227,14 @@ mod tests {
 
     fn standing(attempt: &str, begin: Begin) -> Standing {
         let attempt = Some(Id::try_from(attempt.to_owned()).unwrap());
-        Standing { state: JobState::Running, attempt, begin: Some(begin), checkpoints_before: 100, problem: None }
+        Standing {
+            state: JobState::Running,
+            attempt,
+            begin: Some(begin),
+            checkpoints_before: 100,
+            lag_records: None,
+            problem: None,
+        }
     }
 
     #[test]

@@ -118,6 +118,7 @@ fn flink_jobs(jobs: &[FlinkJob]) -> Markup {
                 (job.state)
                 @if let Some(attempt) = &job.attempt { " · id " code { (attempt) } }
                 @if let Some(checkpoint) = job.checkpoint { " · checkpoint " (format::count(checkpoint)) }
+                @if let Some(lag) = job.lag_records { " · " (format::count(lag)) " records behind" }
                 @if let Some(object) = &job.object { " · hand-over object " code { (object.display()) } }
             } }
         }

@@ -236,7 +236,7 @@ mod tests {
 
     fn job(state: JobState, object: Option<&str>) -> Option<FlinkJob> {
         let object = object.map(Into::into);
-        Some(FlinkJob { leg: None, state, attempt: None, checkpoint: Some(7), object })
+        Some(FlinkJob { leg: None, state, attempt: None, checkpoint: Some(7), object, lag_records: None })
     }
 
     #[test]

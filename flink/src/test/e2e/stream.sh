@@ -40,6 +40,7 @@ for round in $(seq "$ROUNDS"); do
 done
 say "sent $(wc -l <"$WORK/offered") records"
 until_ok "everything accounted for" 240 agrees; agrees
+until_ok "no lag" 80 are '.lag_records == 0'
 say "put together: $(find "$WORK/out/$ID/files" -name 'compacted-*' | wc -l) files, hidden ones left: $(find "$WORK/out/$ID/files" -name '.uncompacted-*' | wc -l)"
 "$ISOLANE" status "$ID"; "$ISOLANE" ledger "$ID" --verify --data-dir "$WORK" || { say "the files differ"; exit 1; }
 leave() { "$ISOLANE" stream set "$ID" engine=embedded suspended=false "sinks=$(jq -c '.sinks | map(del(.success_file, .compaction))' "$WORK/stream.json")" 2>"$WORK/refused.txt"; }
