@@ -13,7 +13,7 @@ use stream::wire::Refusal;
 use tracing::error;
 
 use super::format::Entry;
-use super::index::{Extent, Located};
+use super::index::{Extent, Key, Located};
 use super::log::{EmbeddedLog, lock};
 use super::run::read_exactly;
 use super::scan::{Found, frames};
@@ -55,7 +55,7 @@ impl EmbeddedLog {
         loop {
             tries += 1;
             let located = lock(&self.index).locate(&key, offset, bytes_max);
-            match self.read_located(&located, offset, bytes_max) {
+            match self.read_located(&key, &located, offset, bytes_max) {
                 Ok(chunk) => return Ok(chunk),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => {}
                 Err(error) => return Err(refusal_of("read", &error)),
@@ -63,12 +63,12 @@ impl EmbeddedLog {
         }
     }
 
-    fn read_located(&self, located: &Located, offset: u64, bytes_max: usize) -> io::Result<StoredChunk> {
+    fn read_located(&self, key: &Key, located: &Located, offset: u64, bytes_max: usize) -> io::Result<StoredChunk> {
         let (start_offset, end_offset) = (located.start, located.end);
         let mut chunk = StoredChunk { next_offset: offset, start_offset, end_offset, ..StoredChunk::default() };
         let mut bytes = 0;
         for extent in &located.extents {
-            for entry in self.read_extent(extent)? {
+            for entry in self.read_extent(key, extent)? {
                 if entry.0 <= chunk.next_offset {
                     continue;
                 }
@@ -85,8 +85,9 @@ impl EmbeddedLog {
         Ok(chunk)
     }
 
-    /// The entries of one part of a file, with the offsets after them.
-    fn read_extent(&self, extent: &Extent) -> io::Result<Vec<(u64, StoredEntry)>> {
+    /// The entries of one part of a file, with the offsets after them. One that is not what the index says is damaged: if it
+    /// were believed, it would hide all that lie behind it.
+    fn read_extent(&self, (topic, partition): &Key, extent: &Extent) -> io::Result<Vec<(u64, StoredEntry)>> {
         let bytes = {
             let _reading = self.reading.read().unwrap_or_else(PoisonError::into_inner);
             let file = self.disk.open(&extent.file.path(&self.dir))?;
@@ -96,7 +97,13 @@ impl EmbeddedLog {
         for found in frames(&bytes, 0) {
             match found {
                 Found::Frame { position, bytes: taken, payload } => {
-                    let Some(entry) = Entry::read(payload) else { continue };
+                    let is_own = |entry: &Entry<'_>| {
+                        *entry.topic == **topic && entry.partition == *partition && entry.end() <= extent.end
+                    };
+                    let Some(entry) = Entry::read(payload).filter(is_own) else {
+                        self.report_damage(extent, position, position + taken);
+                        continue;
+                    };
                     let batch_at = position + FRAME_HEADER_BYTES + payload.len() - entry.batch.len();
                     let stored = StoredEntry {
                         offset: entry.offset,
