@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use bolero::check;
 use stream::clock::HeldClock;
-use stream::config::{Compression, OrderKey};
+use stream::config::OrderKey;
 use stream::disk::{Disk, SharedDisk, SimDisk};
-use stream::wire::v1;
 use stream::{Batch, BatchBuilder, Incarnation, Kind, SourceId, frame};
 
 use crate::embedded::format::{FileName, Header, KIND_RUN, KIND_WAL, VERSION};
@@ -157,6 +156,8 @@ fn kafka_entries() {
     use crate::kafka::records::{Laid, entries};
     use kafka::batch::{BatchWriter, read_batches};
     use kafka::produce::Records;
+    use stream::config::Compression;
+    use stream::wire::v1;
 
     let topic =
         crate::Topic { key: TOPIC.to_owned(), stream: "a.b.c".parse().expect("an id"), incarnation: Incarnation(1) };
