@@ -23,6 +23,9 @@ use stream::frame;
 
 /// The format that this version writes and reads.
 pub const VERSION: u32 = 1;
+/// Offsets end here, far behind what any journal comes to: whatever says that it ends beyond is damaged, and what is appended
+/// behind all that was found has room for its numbers.
+pub const OFFSET_MAX: u64 = 1 << 62;
 /// Longest payload: a batch at the message limit and what wraps it; footers stay far below.
 pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 /// First byte of a write-ahead segment's header.
@@ -141,7 +144,7 @@ pub struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// One past the offset of the last record.
     pub fn end(&self) -> u64 {
-        // No entry that is read ends beyond the last offset there is.
+        // No entry that is read ends beyond `OFFSET_MAX`.
         self.offset + u64::from(self.records)
     }
 
@@ -170,7 +173,7 @@ impl<'a> Entry<'a> {
         let topic_bytes = u16::from_le_bytes(payload.get(2..4)?.try_into().ok()?) as usize;
         let batch_at = ENTRY_HEAD_BYTES + topic_bytes;
         let (offset, records) = (u64_at(payload, 8)?, u32_at(payload, 24)?);
-        offset.checked_add(u64::from(records))?;
+        offset.checked_add(u64::from(records)).filter(|end| *end <= OFFSET_MAX)?;
         Some(Self {
             topic: std::str::from_utf8(payload.get(ENTRY_HEAD_BYTES..batch_at)?).ok()?,
             partition: u32_at(payload, 4)?,
@@ -216,7 +219,7 @@ mod tests {
         entry.write(&mut bytes);
         let frame::Parsed::Frame(payload, _) = frame::parse(&bytes, PAYLOAD_BYTES_MAX) else { panic!("no frame") };
         assert_eq!(Entry::read(payload), Some(entry));
-        for (offset, is_one) in [(u64::MAX - 5, true), (u64::MAX - 4, false)] {
+        for (offset, is_one) in [(OFFSET_MAX - 5, true), (OFFSET_MAX - 4, false), (u64::MAX - 4, false)] {
             bytes.clear();
             Entry { offset, ..entry }.write(&mut bytes);
             let frame::Parsed::Frame(payload, _) = frame::parse(&bytes, PAYLOAD_BYTES_MAX) else { panic!("no frame") };

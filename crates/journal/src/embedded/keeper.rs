@@ -136,7 +136,7 @@ impl EmbeddedLog {
                 continue;
             }
             partition.drop_pieces(verdict.pieces);
-            partition.overtaken_records += verdict.overtaken_records;
+            partition.overtaken_records = partition.overtaken_records.saturating_add(verdict.overtaken_records);
             self.state_changed.store(true, Ordering::SeqCst);
             if verdict.overtaken_records > 0 {
                 metrics::overtaken(topic, verdict.overtaken_records);

@@ -23,7 +23,8 @@ use stream::frame::{self, Parsed};
 
 use super::LogSettings;
 use super::format::{
-    Entry, FileName, Header, KIND_FOOTER, KIND_RUN, KIND_TRAILER, PAYLOAD_BYTES_MAX, VERSION, u32_at, u64_at,
+    Entry, FileName, Header, KIND_FOOTER, KIND_RUN, KIND_TRAILER, OFFSET_MAX, PAYLOAD_BYTES_MAX, VERSION, u32_at,
+    u64_at,
 };
 use super::index::{Key, Piece, Run};
 use super::scan::{Found, frames};
@@ -192,6 +193,9 @@ fn parse_footer(payload: &[u8], run: u64, footer_at: u64) -> Option<Pieces> {
         for _ in 0..count {
             let (position, bytes) = (u32_at(payload, at)?, u32_at(payload, at + 4)?);
             let (first, end) = (u64_at(payload, at + 8)?, u64_at(payload, at + 16)?);
+            if first > end || end > OFFSET_MAX {
+                return None;
+            }
             let last_time_ms = u64_at(payload, at + 24)? as i64;
             pieces.push(Piece { run, position, bytes, first, end, last_time_ms });
             at += 32;

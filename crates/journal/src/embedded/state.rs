@@ -18,7 +18,7 @@ use stream::disk::{Disk, read_all, write_atomically};
 use stream::frame::{self, Parsed};
 
 use super::OpenError;
-use super::format::VERSION;
+use super::format::{OFFSET_MAX, VERSION};
 use super::index::{Index, Partition};
 
 /// Longest state taken: 10,000 topics with many readers.
@@ -93,6 +93,9 @@ impl State {
         let state: Self = serde_json::from_slice(json).map_err(|_| damaged("the readers' positions cannot be read"))?;
         if state.version != VERSION {
             return Err(OpenError::Version { path, found: state.version });
+        }
+        if state.partitions.iter().any(|known| known.start.max(known.end) > OFFSET_MAX) {
+            return Err(damaged("an offset is beyond the last one there is"));
         }
         Ok(Some(state))
     }
