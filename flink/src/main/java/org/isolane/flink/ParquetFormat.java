@@ -19,6 +19,7 @@ import org.apache.flink.table.connector.ChangelogMode;
 import org.apache.flink.table.connector.format.EncodingFormat;
 import org.apache.flink.table.connector.sink.DynamicTableSink;
 import org.apache.flink.table.connector.source.DynamicTableSource;
+import org.apache.flink.table.connector.source.ScanTableSource;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.factories.DynamicTableFactory;
 import org.apache.flink.table.types.DataType;
@@ -39,8 +40,6 @@ public final class ParquetFormat implements BulkWriterFormatFactory, BulkReaderF
             .withDescription("The column with the record's provenance header; it goes into the footer, not into the rows.");
     private static final ConfigOption<Boolean> UTC = ConfigOptions.key("utc-timezone").booleanType().defaultValue(false)
             .withDescription("As of Flink's own format 'parquet'.");
-    /** Of the table, not of the format. */
-    private static final String COMPACTION = "auto-compaction";
 
     @Override
     public String factoryIdentifier() {
@@ -80,14 +79,13 @@ public final class ParquetFormat implements BulkWriterFormatFactory, BulkReaderF
 
     @Override
     public BulkDecodingFormat<RowData> createDecodingFormat(DynamicTableFactory.Context context, ReadableConfig options) {
-        boolean isCompacted = "true".equalsIgnoreCase(context.getCatalogTable().getOptions().get(COMPACTION));
         String column = options.get(IL);
         return new BulkDecodingFormat<>() {
             @Override
             public BulkFormat<RowData, FileSourceSplit> createRuntimeDecoder(DynamicTableSource.Context source, DataType read) {
-                if (!isCompacted) {
-                    throw new ValidationException("format '" + NAME + "' only reads what its own tables with '" + COMPACTION
-                            + "' put together; to read files use 'format' = 'parquet', without the column `" + column + "`");
+                if (source instanceof ScanTableSource.ScanContext) {
+                    throw new ValidationException("format '" + NAME + "' only reads for 'auto-compaction'; to read files use"
+                            + " 'format' = 'parquet', without the column `" + column + "`");
                 }
                 RowType type = (RowType) read.getLogicalType();
                 return new WholeFiles(source.createTypeInformation(read), type.getFieldCount(), provenance(type, column));

@@ -194,7 +194,10 @@ class CompactionTest {
     void aTableIsReadByFlinksOwnFormatOnly() throws Exception {
         StreamTableEnvironment tables = tables();
         Files.createDirectories(folder.resolve("bad"));
-        tables.executeSql(table("bad", "id INT, il STRING", "", ""));
-        assertTrue(ParquetFormatTest.refusal(() -> tables.executeSql("SELECT id FROM bad")).contains("use 'format' = 'parquet'"));
+        for (String options : List.of("", ", 'auto-compaction' = 'true'")) {
+            tables.executeSql("DROP TABLE IF EXISTS bad");
+            tables.executeSql(table("bad", "id INT, il STRING", "", options));
+            assertTrue(ParquetFormatTest.refusal(() -> tables.executeSql("SELECT id FROM bad")).contains("use 'format' = 'parquet'"));
+        }
     }
 }
