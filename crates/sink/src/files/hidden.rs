@@ -34,7 +34,9 @@ pub fn show(disk: &dyn Disk, dir: &Path) -> Result<(), SinkError> {
             show_in(disk, &folder, &hidden, &parts(&folder, &names)?)?;
         }
         let plain = names.iter().filter(|name| !name.starts_with(['.', '_']));
-        folders.extend(plain.map(|name| folder.join(name)).filter(|path| path.is_dir()));
+        // Not through links, which may lead in circles.
+        let is_folder = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_dir());
+        folders.extend(plain.map(|name| folder.join(name)).filter(is_folder));
     }
     Ok(())
 }
