@@ -34,8 +34,9 @@ pub struct Account {
     apart: [Footers; 4],
     /// The object that was read last.
     object: Option<PathBuf>,
-    /// Looks since it was read.
+    /// Looks since it was read, or since the job stood otherwise: what it had left hidden is shown late.
     looks: u32,
+    state: Option<JobState>,
     commit: u64,
     checkpoint: Option<u64>,
     positions: Vec<Position>,
@@ -100,6 +101,7 @@ impl Account {
             apart,
             object: None,
             looks: 0,
+            state: None,
             commit: 0,
             checkpoint: None,
             positions,
@@ -111,6 +113,9 @@ impl Account {
     /// What is to be reported, if anything has changed; with `whole` all sources.
     pub fn look(&mut self, standing: Option<&Standing>, whole: bool) -> Option<LegReport> {
         let standing = standing?;
+        if self.state.replace(standing.state) != Some(standing.state) {
+            self.looks = 0;
+        }
         let object = self.read_object(standing);
         let rows = self.read_rows();
         // What is not known must not replace what is.

@@ -6,6 +6,7 @@
 //! in it and go away; all others are in no other file. After a crash in between the rest is done by the next call.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use stream::disk::Disk;
@@ -21,14 +22,19 @@ const COMPACTED: &str = "compacted-";
 /// Footer key of the names of the files that were put together: a JSON array.
 pub const FILES_KEY: &str = "isolane.files";
 
-/// Shows what is hidden in `dir` and its folders; no job may write there meanwhile. A folder that is not there has nothing.
+/// Shows what is hidden in `dir` and its folders; no job may write there meanwhile. A folder that is not there has
+/// nothing: Flink makes it with its first file.
 ///
 /// # Errors
-/// The disk fails, or a file that was put together cannot be read: then nobody knows what is in it, and nothing is shown.
+/// The disk fails, or a file that was put together cannot be read:
+/// then nobody knows what is in it, and nothing is shown.
 pub fn show(disk: &dyn Disk, dir: &Path) -> Result<(), SinkError> {
     let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop().filter(|folder| disk.exists(folder)) {
-        let names = disk.list(&folder).map_err(SinkError::disk(&folder))?;
+    while let Some(folder) = folders.pop() {
+        let names = match disk.list(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            names => names.map_err(SinkError::disk(&folder))?,
+        };
         let hidden: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix(HIDDEN)).collect();
         if !hidden.is_empty() {
             show_in(disk, &folder, &hidden, &parts(&folder, &names)?)?;
@@ -94,6 +100,9 @@ mod tests {
     fn what_is_in_no_other_file_is_shown_and_what_is_goes_away() {
         let root = tempfile::tempdir().unwrap();
         show(&RealDisk, &root.path().join("not-there-yet")).unwrap();
+        fs::write(root.path().join("no-folder"), "").unwrap();
+        let error = show(&RealDisk, &root.path().join("no-folder")).unwrap_err().to_string();
+        assert!(error.contains("no-folder"), "{error}");
         let hour = root.path().join("dt=2026-01-01/hour=00");
         fs::create_dir_all(&hour).unwrap();
         for hidden in ["part-x-0-0", "part-x-1-0", "part-x-0-1", "part-x-0-2"] {
