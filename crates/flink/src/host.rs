@@ -167,6 +167,8 @@ struct Keeper {
     lag: (Option<u64>, Instant),
     /// What went wrong in this step.
     trouble: Option<Trouble>,
+    /// What went wrong with the last step's act, told until one succeeds or none is due.
+    act_trouble: Option<Trouble>,
     /// What was last logged of the job's conduct: only changes are, as there are thousands of jobs.
     said: String,
 }
@@ -192,7 +194,17 @@ impl From<RestError> for Trouble {
 impl Keeper {
     fn new(settings: Arc<Settings>, key: JobKey) -> Self {
         let (memory, lag) = (Memory::default(), (None, Instant::now()));
-        Self { settings, key, memory, prepared: None, answer: None, lag, trouble: None, said: String::new() }
+        Self {
+            settings,
+            key,
+            memory,
+            prepared: None,
+            answer: None,
+            lag,
+            trouble: None,
+            act_trouble: None,
+            said: String::new(),
+        }
     }
 
     fn file(&self) -> PathBuf {
@@ -231,6 +243,7 @@ impl Keeper {
             self.said = does;
         }
         self.act(&action).await?;
+        self.act_trouble = self.trouble.clone().filter(|_| action != Action::Wait);
         match &self.trouble {
             Some(Trouble::Own(trouble)) if before != self.trouble => warn!(job = %self.key, trouble, "the job"),
             _ => (),
@@ -240,10 +253,11 @@ impl Keeper {
 
     fn standing(&self) -> Standing {
         let attempt = self.memory.attempt();
-        let problem = self.memory.problem.clone().or_else(|| match &self.trouble {
-            Some(Trouble::Server(trouble) | Trouble::Own(trouble)) => Some(trouble.clone()),
-            None => None,
-        });
+        let problem =
+            self.memory.problem.clone().or_else(|| match self.trouble.as_ref().or(self.act_trouble.as_ref()) {
+                Some(Trouble::Server(trouble) | Trouble::Own(trouble)) => Some(trouble.clone()),
+                None => None,
+            });
         let state = match self.memory.state.told() {
             // Of a job that is not remembered Flink may have one all the same.
             JobState::Fresh if problem.is_some() => JobState::Unsettled,

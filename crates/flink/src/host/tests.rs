@@ -24,6 +24,8 @@ struct Flink {
     is_finished: AtomicBool,
     /// The folders whose hidden files were shown; the first time fails.
     shown: Mutex<Vec<PathBuf>>,
+    /// What was told of it as a problem.
+    problems: Mutex<Vec<String>>,
 }
 
 impl Flink {
@@ -91,7 +93,7 @@ async fn until(
     order: Option<Wanted>,
     is_so: impl Fn(Option<&Memory>) -> bool + Sync,
 ) {
-    let (own, its, shown) = (flink.clone(), flink.clone(), flink.clone());
+    let (own, its, shown, told) = (flink.clone(), flink.clone(), flink.clone(), flink.clone());
     let (gateway, _) = server(move |line, body| own.gateway(line, body)).await;
     let (cluster, _) = server(move |line, _| its.cluster(line)).await;
     let state_dir = folder.path().join("state");
@@ -104,7 +106,7 @@ async fn until(
         state_dir,
         clock: Arc::new(SystemClock),
         every: Duration::from_millis(5),
-        told: Arc::new(|_, _| ()),
+        told: Arc::new(move |_, standing| told.problems.lock().unwrap().extend(standing.problem)),
         shows: Arc::new(move |folder| shown.show(folder)),
     };
     let look = async {
@@ -130,6 +132,8 @@ async fn a_job_is_submitted_once_found_again_stopped_and_forgotten() {
     };
     until(&flink, &folder, Some(Wanted::Stopped), is_shown).await;
     assert_eq!(*flink.shown.lock().unwrap(), [Path::new("/hidden"); 2], "tried again, and not once more");
+    let problems = flink.problems.lock().unwrap().clone();
+    assert!(problems.iter().any(|problem| problem.contains("cannot be shown: the disk is busy")), "{problems:?}");
     until(&flink, &folder, None, |memory| memory.is_none()).await;
 }
 
