@@ -116,6 +116,9 @@ pub fn next(memory: &Memory, wanted: &Wanted, seen: &Seen, now_ms: i64) -> (Memo
         (State::Idle { last, .. }, Fate::Alive(job), _) => step.running(last, job),
         (State::Idle { last, end: End::Open, .. }, Fate::Over(job), _) => step.over(last, job),
         (State::Idle { last, end: End::Clean, .. }, _, _) if step.must_show(last, wanted) => step.show(last),
+        (State::Idle { last, end: End::Clean, .. }, _, Wanted::Stopped) if !last.text.hidden_in().is_empty() => {
+            step.stay_hidden()
+        }
         (State::Idle { last, end: End::Open, since_ms }, _, Wanted::Run { text, .. })
             if step.may_turn_up(last, text, *since_ms) =>
         {
@@ -275,6 +278,15 @@ impl Step<'_> {
         let goes_on = matches!(&self.seen.retained, Some(Some(Retained { hand_over: None, .. })));
         let is_needed = *wanted == Wanted::Removed || self.taken_over().is_some() || !goes_on;
         is_needed && !last.text.hidden_in().is_empty()
+    }
+
+    fn stay_hidden(mut self) -> (Memory, Action) {
+        self.memory.problem = Some(
+            "the job stopped, but the hand-over object of its savepoint could not be written, so its last files stay hidden until it \
+             goes on: let it run until it has completed a checkpoint, then stop it again"
+                .to_owned(),
+        );
+        self.stay(Action::Wait)
     }
 
     fn show(self, last: &Attempt) -> (Memory, Action) {

@@ -206,6 +206,8 @@ fn what_a_job_left_hidden_is_shown_before_anybody_else_goes_on_and_its_state_is_
     let (after, action) = next(&memory, &text.into(), &without, 1_000_000);
     let begin = after.attempt().map(|attempt| attempt.begin.clone());
     assert_eq!((begin, action), (Some(Begin::State(checkpoint(8))), Action::Submit));
+    let (after, action) = next(&memory, &Wanted::Stopped, &without, 1_000_000);
+    assert!(action == Action::Wait && after.problem.unwrap().contains("stay hidden"));
     assert_eq!(next(&stopped(End::Gone).0, &Wanted::Stopped, &object, 1_000_000).1, Action::Wait);
 }
 
