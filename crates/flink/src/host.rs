@@ -235,7 +235,6 @@ impl Keeper {
             write_atomically(self.settings.disk.as_ref(), &self.file(), &bytes, |_| ())?;
             self.memory = memory;
         }
-        self.look_at_lag().await;
         (self.settings.told)(&self.key, self.standing());
         let does = action.to_string();
         if action != Action::Wait && does != self.said {
@@ -244,6 +243,9 @@ impl Keeper {
         }
         self.act(&action).await?;
         self.act_trouble = self.trouble.clone().filter(|_| action != Action::Wait);
+        if action == Action::Wait {
+            self.look_at_lag().await;
+        }
         match &self.trouble {
             Some(Trouble::Own(trouble)) if before != self.trouble => warn!(job = %self.key, trouble, "the job"),
             _ => (),
@@ -273,7 +275,7 @@ impl Keeper {
         }
     }
 
-    /// Nothing is decided by it: a cluster that does not answer is told of elsewhere.
+    /// Nothing is decided by it, so nothing waits for it; a cluster that does not answer is told of elsewhere.
     async fn look_at_lag(&mut self) {
         let State::Running { attempt } = &self.memory.state else {
             self.lag = (None, Instant::now());

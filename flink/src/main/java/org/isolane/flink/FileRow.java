@@ -1,5 +1,6 @@
 package org.isolane.flink;
 
+import java.nio.charset.StandardCharsets;
 import org.apache.flink.core.fs.Path;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
@@ -8,7 +9,9 @@ import org.apache.flink.table.data.binary.BinaryStringData;
 /** A row that stands for all rows of a file: the column of the provenance says which. */
 final class FileRow extends BlankRow {
     /** No provenance begins with it. */
-    private static final BinaryStringData BEGINS = BinaryStringData.fromString("file ");
+    private static final String BEGINS = "file ";
+    /** As bytes from the start: what is made of them on first use would be made by many threads. */
+    private static final BinaryStringData BEGINS_BYTES = BinaryStringData.fromBytes(BEGINS.getBytes(StandardCharsets.US_ASCII));
 
     private final StringData file;
     private final int columns;
@@ -22,8 +25,8 @@ final class FileRow extends BlankRow {
 
     /** The file that a row stands for; null if it stands for itself. */
     static Path file(RowData row, int provenance) {
-        boolean isOne = !row.isNullAt(provenance) && ((BinaryStringData) row.getString(provenance)).startsWith(BEGINS);
-        return isOne ? new Path(row.getString(provenance).toString().substring(BEGINS.toString().length())) : null;
+        boolean isOne = !row.isNullAt(provenance) && ((BinaryStringData) row.getString(provenance)).startsWith(BEGINS_BYTES);
+        return isOne ? new Path(row.getString(provenance).toString().substring(BEGINS.length())) : null;
     }
 
     @Override

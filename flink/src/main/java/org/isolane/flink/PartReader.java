@@ -2,6 +2,7 @@ package org.isolane.flink;
 
 import java.io.Closeable;
 import java.io.IOException;
+import org.apache.flink.core.fs.FSDataInputStream;
 import org.apache.flink.core.fs.FileSystem;
 import org.apache.flink.core.fs.Path;
 import org.apache.flink.formats.parquet.ParquetInputFile;
@@ -40,13 +41,14 @@ final class PartReader implements Closeable {
      */
     static PartReader open(Path path) throws IOException {
         FileSystem files = path.getFileSystem();
-        ParquetFileReader file =
-                ParquetFileReader.open(new ParquetInputFile(files.open(path), files.getFileStatus(path).getLen()));
+        long length = files.getFileStatus(path).getLen();
+        FSDataInputStream bytes = files.open(path);
         try {
             String name = path.getName();
+            ParquetFileReader file = ParquetFileReader.open(new ParquetInputFile(bytes, length));
             return new PartReader(file, name.startsWith(HIDDEN) ? name.substring(HIDDEN.length()) : name);
-        } catch (IllegalArgumentException error) {
-            file.close();
+        } catch (RuntimeException error) {
+            bytes.close();
             throw new IOException(path + " cannot be put together with others: " + error.getMessage(), error);
         }
     }

@@ -10,7 +10,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
-import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.IntStream;
 import org.apache.flink.configuration.CheckpointingOptions;
 import org.apache.flink.configuration.Configuration;
@@ -20,7 +19,6 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMap
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.table.api.StatementSet;
 import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
-import org.apache.flink.table.functions.ScalarFunction;
 import org.apache.flink.test.junit5.MiniClusterExtension;
 import org.apache.parquet.example.data.Group;
 import org.junit.jupiter.api.Test;
@@ -85,28 +83,6 @@ class CompactionTest {
         return String.format("%07x%017x", 29_900_000, record % SOURCES);
     }
 
-    private String table(String name, String columns, String more, String options) {
-        return "CREATE TABLE " + name + " (" + columns + ") " + more + " WITH ('connector' = 'filesystem', 'path' = '"
-                + folder.resolve(name).toUri() + "', 'format' = 'isolane-parquet'" + options + ")";
-    }
-
-    /** Fails once, in the middle, when files that were put together are to be seen. */
-    public static final class Stumble extends ScalarFunction {
-        private static final AtomicInteger SEEN = new AtomicInteger();
-        private static final AtomicInteger FILES_THEN = new AtomicInteger();
-
-        /** The number itself. */
-        public Integer eval(Integer id, String folder) {
-            if (SEEN.incrementAndGet() > RECORDS / 3 && FILES_THEN.get() == 0) {
-                int files = Said.files(Path.of(folder)).size();
-                if (files > 0 && FILES_THEN.compareAndSet(0, files)) {
-                    throw new IllegalStateException("stumbled");
-                }
-            }
-            return id;
-        }
-    }
-
     private static List<String> parts(Path file) throws Exception {
         String files = Said.footer(file).get("isolane.files");
         List<String> parts = new ArrayList<>();
@@ -120,14 +96,14 @@ class CompactionTest {
     void eachDeliveredRecordIsOnceInFilesThatWerePutTogetherByAJobThatFailedOnTheWay() throws Exception {
         StreamTableEnvironment tables = tables();
         tables.createTemporarySystemFunction("stumble", Stumble.class);
-        tables.executeSql(table("days", "il STRING, id INT, `day` STRING", "PARTITIONED BY (`day`)", ", 'auto-compaction' = 'true'"));
-        tables.executeSql("INSERT INTO days SELECT il, stumble(id, '" + folder.resolve("days") + "'), "
+        tables.executeSql(Said.table(folder, "days", "il STRING, id INT, `day` STRING", "PARTITIONED BY (`day`)", ", 'auto-compaction' = 'true'"));
+        tables.executeSql("INSERT INTO days SELECT il, stumble(id, '" + folder.resolve("days") + "', " + RECORDS / 3 + "), "
                 + "'d' || CAST(MOD(id, 2) AS STRING) FROM src WHERE fate IS NULL").await();
 
         Path days = folder.resolve("days");
         List<Path> files = Said.files(days);
-        assertTrue(Stumble.FILES_THEN.get() > 0, "it never failed behind a file that was seen");
-        assertTrue(files.size() > Stumble.FILES_THEN.get(), "nothing came after the failure");
+        assertTrue(Stumble.filesThen(folder.resolve("days")) > 0, "it never failed behind a file that was seen");
+        assertTrue(files.size() > Stumble.filesThen(folder.resolve("days")), "nothing came after the failure");
         assertTrue(files.stream().allMatch(file -> file.getFileName().toString().startsWith("compacted-part-")), files.toString());
         assertTrue(Said.all(days).stream().noneMatch(file -> file.getFileName().toString().startsWith(".uncompacted-")));
 
@@ -159,8 +135,8 @@ class CompactionTest {
             columns.append(", ").append(COLUMNS[at]);
             values.append(", ").append(COLUMNS[at + 1]);
         }
-        tables.executeSql(table("apart", columns + ", il STRING", "", ""));
-        tables.executeSql(table("together", columns + ", il STRING", "", ", 'auto-compaction' = 'true'"));
+        tables.executeSql(Said.table(folder, "apart", columns + ", il STRING", "", ""));
+        tables.executeSql(Said.table(folder, "together", columns + ", il STRING", "", ", 'auto-compaction' = 'true'"));
         StatementSet both = tables.createStatementSet();
         for (String name : List.of("apart", "together")) {
             both.addInsertSql("INSERT INTO " + name + " SELECT " + values + ", il FROM src WHERE fate IS NULL");
@@ -196,7 +172,7 @@ class CompactionTest {
         Files.createDirectories(folder.resolve("bad"));
         for (String options : List.of("", ", 'auto-compaction' = 'true'")) {
             tables.executeSql("DROP TABLE IF EXISTS bad");
-            tables.executeSql(table("bad", "id INT, il STRING", "", options));
+            tables.executeSql(Said.table(folder, "bad", "id INT, il STRING", "", options));
             assertTrue(ParquetFormatTest.refusal(() -> tables.executeSql("SELECT id FROM bad")).contains("use 'format' = 'parquet'"));
         }
     }

@@ -15,7 +15,6 @@ import java.util.Map;
 import java.util.ServiceLoader;
 import java.util.Set;
 import java.util.TreeMap;
-import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Stream;
 import org.apache.flink.configuration.CheckpointingOptions;
 import org.apache.flink.configuration.Configuration;
@@ -24,7 +23,6 @@ import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.table.api.StatementSet;
 import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
-import org.apache.flink.table.functions.ScalarFunction;
 import org.apache.flink.test.junit5.MiniClusterExtension;
 import org.apache.flink.types.Row;
 import org.apache.flink.util.CloseableIterator;
@@ -86,28 +84,6 @@ class ParquetFormatTest {
         return tables;
     }
 
-    private String table(String name, String columns, String more, String options) {
-        return "CREATE TABLE " + name + " (" + columns + ") " + more + " WITH ('connector' = 'filesystem', 'path' = '"
-                + folder.resolve(name).toUri() + "', 'format' = 'isolane-parquet'" + options + ")";
-    }
-
-    /** Fails once, in the middle, when files have been committed. */
-    public static final class Stumble extends ScalarFunction {
-        private static final AtomicInteger SEEN = new AtomicInteger();
-        private static final AtomicInteger FILES_THEN = new AtomicInteger();
-
-        /** The number itself. */
-        public Integer eval(Integer id, String good) {
-            if (SEEN.incrementAndGet() > RECORDS / 3 && FILES_THEN.get() == 0) {
-                int files = Said.files(Path.of(good)).size();
-                if (files > 0 && FILES_THEN.compareAndSet(0, files)) {
-                    throw new IllegalStateException("stumbled");
-                }
-            }
-            return id;
-        }
-    }
-
     private interface Which {
         boolean is(int record);
     }
@@ -136,20 +112,20 @@ class ParquetFormatTest {
     void theFootersOfAJobThatFailedOnTheWayHaveEachDeliveredRecordOnce() throws Exception {
         StreamTableEnvironment tables = tables();
         tables.createTemporarySystemFunction("stumble", Stumble.class);
-        tables.executeSql(table("good", "id INT, il STRING", "", ""));
-        tables.executeSql(table("apart", "cause STRING, provenance STRING", "", ", 'isolane-parquet.il' = 'provenance'"));
+        tables.executeSql(Said.table(folder, "good", "id INT, il STRING", "", ""));
+        tables.executeSql(Said.table(folder, "apart", "cause STRING, provenance STRING", "", ", 'isolane-parquet.il' = 'provenance'"));
         StatementSet both = tables.createStatementSet();
-        both.addInsertSql("INSERT INTO good SELECT stumble(id, '" + folder.resolve("good") + "'), il FROM src "
+        both.addInsertSql("INSERT INTO good SELECT stumble(id, '" + folder.resolve("good") + "', " + RECORDS / 3 + "), il FROM src "
                 + "WHERE fate IS NULL AND MOD(id, " + FILTERED_EVERY + ") <> 0");
         both.addInsertSql("INSERT INTO apart SELECT cause, il FROM src WHERE fate IS NOT NULL");
         both.execute().await();
 
         Which isBroken = at -> at % BROKEN_EVERY == 0;
         Which isGood = at -> at % FILTERED_EVERY != 0 && !isBroken.is(at);
-        assertTrue(Stumble.FILES_THEN.get() > 0, "it never failed behind a committed file");
+        assertTrue(Stumble.filesThen(folder.resolve("good")) > 0, "it never failed behind a committed file");
         Said good = Said.of(folder.resolve("good"));
         Said apart = Said.of(folder.resolve("apart"));
-        assertTrue(Said.files(folder.resolve("good")).size() > Stumble.FILES_THEN.get(), "nothing was committed after the failure");
+        assertTrue(Said.files(folder.resolve("good")).size() > Stumble.filesThen(folder.resolve("good")), "nothing was committed after the failure");
         assertEquals(ranges(isGood), good.texts());
         assertEquals(ranges(isBroken), apart.texts());
         assertEquals(Set.of("id"), good.columns);
@@ -187,7 +163,7 @@ class ParquetFormatTest {
     @Test
     void partitionsHaveFilesAndFootersOfTheirOwn() throws Exception {
         StreamTableEnvironment tables = tables();
-        tables.executeSql(table("days", "il STRING, id INT, `day` STRING", "PARTITIONED BY (`day`)",
+        tables.executeSql(Said.table(folder, "days", "il STRING, id INT, `day` STRING", "PARTITIONED BY (`day`)",
                 ", 'isolane-parquet.compression' = 'ZSTD', 'sink.rolling-policy.file-size' = '1 kb'"));
         tables.executeSql("INSERT INTO days SELECT il, id, `day` FROM src WHERE fate IS NULL").await();
         Said even = Said.of(folder.resolve("days/day=d0"));
@@ -211,7 +187,7 @@ class ParquetFormatTest {
         StreamTableEnvironment tables = tables();
         for (String[] line : refused) {
             tables.executeSql("DROP TABLE IF EXISTS bad");
-            tables.executeSql(table("bad", line[0], line[1], line[2]));
+            tables.executeSql(Said.table(folder, "bad", line[0], line[1], line[2]));
             String insert = "INSERT INTO bad SELECT " + line[3] + " FROM src WHERE fate IS NULL";
             assertTrue(refusal(() -> tables.executeSql(insert)).contains(line[4]), String.join(" ", line));
         }
@@ -222,7 +198,7 @@ class ParquetFormatTest {
         for (String[] line : new String[][] {{"CAST(NULL AS STRING)", "no provenance"}, {"'e1.2.3'", "provenance is none"}}) {
             configuration.setString("restart-strategy.fixed-delay.attempts", "0");
             StreamTableEnvironment tables = tables();
-            tables.executeSql(table("bad", "id INT, il STRING", "", ""));
+            tables.executeSql(Said.table(folder, "bad", "id INT, il STRING", "", ""));
             String insert = "INSERT INTO bad SELECT id, " + line[0] + " FROM src WHERE fate IS NULL";
             String text = refusal(() -> tables.executeSql(insert).await());
             assertTrue(text.contains(line[1]), text);

@@ -32,6 +32,12 @@ final class Said {
         return said;
     }
 
+    /** A table of the format, whose files lie in a folder of its name. */
+    static String table(Path folder, String name, String columns, String more, String options) {
+        return "CREATE TABLE " + name + " (" + columns + ") " + more + " WITH ('connector' = 'filesystem', 'path' = '"
+                + folder.resolve(name).toUri() + "', 'format' = 'isolane-parquet'" + options + ")";
+    }
+
     /** Committed files: Flink's sink gives all others a dot. */
     static List<Path> files(Path folder) {
         return all(folder).stream().filter(path -> !path.getFileName().toString().startsWith(".")).toList();
