@@ -47,7 +47,7 @@ pub async fn run(file: RoleFile) -> Result<()> {
         clock: Arc::new(SystemClock),
         every: EVERY,
         told: Arc::new(move |key, standing| teller.tell(key, standing)),
-        shows: Arc::new(|folder| sink::files::hidden::show(&RealDisk, folder).map_err(io::Error::other)),
+        shows: Arc::new(|mark| sink::files::hidden::show(&RealDisk, mark).map_err(io::Error::other)),
     };
     super::disk(&settings.state_dir)?;
     let remembered = flink::remembered(&disk, &settings.state_dir)?.into_iter().collect();

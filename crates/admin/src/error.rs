@@ -81,6 +81,22 @@ pub enum StoreError {
         /// Whose it is.
         owner: StreamId,
     },
+    /// Two sinks write into one folder, and one of them has its files put together there.
+    #[error(
+        "stream {stream}: the folder {} of sink {sink} is, holds or lies in that of another one, of stream {owner}; where `compaction` is \
+         on, a folder is one sink's alone",
+        .folder.display()
+    )]
+    FolderTaken {
+        /// The stream to be stored.
+        stream: StreamId,
+        /// Its sink.
+        sink: String,
+        /// The sink's folder.
+        folder: PathBuf,
+        /// Whose the other is.
+        owner: StreamId,
+    },
     /// The topic of a living stream may not change: what lies in the old one would never be read.
     #[error("stream {0}: its topic is {1} for its whole life; delete the stream and create it anew to change it")]
     TopicFixed(StreamId, TopicName),

@@ -4,7 +4,7 @@
 //! State per job: its [`Memory`], a file of the state folder (some kilobytes, written before each act that it announces), and
 //! a prepared session, in memory alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ pub struct Settings {
     pub shows: Arc<Shows>,
 }
 
-/// Shows the hidden files of a folder.
+/// Shows the hidden files of the folder of this mark, a file that the job has made there.
 pub type Shows = dyn Fn(&Path) -> io::Result<()> + Send + Sync;
 
 /// Hears how a job stands.
@@ -96,12 +96,12 @@ pub async fn serve(
     loop {
         let now = wanted.borrow_and_update().clone();
         let remembered = remembered(&settings.disk, &settings.state_dir)?;
-        let keys = now.keys().chain(&remembered).chain(keepers.keys()).cloned().collect::<Vec<_>>();
-        for key in keys {
-            let order = now.get(&key).cloned().unwrap_or(Wanted::Removed);
+        let keys = now.keys().chain(&remembered).chain(keepers.keys()).cloned().collect::<BTreeSet<_>>();
+        for key in &keys {
+            let order = order(&now, &keys, key);
             let keeper = keepers.entry(key.clone()).or_insert_with(|| {
                 let (sender, orders) = watch::channel(order.clone());
-                tasks.spawn(supervise(settings.clone(), key, orders));
+                tasks.spawn(supervise(settings.clone(), key.clone(), orders));
                 sender
             });
             keeper.send_replace(order);
@@ -111,6 +111,16 @@ pub async fn serve(
             changed = wanted.changed() => if changed.is_err() { (&mut shutdown).await; return Ok(()) },
             Some(Ok(forgotten)) = tasks.join_next() => { keepers.remove(&forgotten); }
         }
+    }
+}
+
+/// What is to become of one of the jobs that are known: it does not run before all of an earlier life of its stream are forgotten.
+fn order(wanted: &WantedJobs, known: &BTreeSet<JobKey>, key: &JobKey) -> Wanted {
+    let order = wanted.get(key).cloned().unwrap_or(Wanted::Removed);
+    let is_earlier = |other: &&JobKey| other.stream == key.stream && other.incarnation != key.incarnation;
+    match known.iter().find(is_earlier) {
+        Some(other) if order.runs() => Wanted::After(other.clone()),
+        _ => order,
     }
 }
 
@@ -235,7 +245,7 @@ impl Keeper {
             write_atomically(self.settings.disk.as_ref(), &self.file(), &bytes, |_| ())?;
             self.memory = memory;
         }
-        (self.settings.told)(&self.key, self.standing());
+        (self.settings.told)(&self.key, self.standing(wanted));
         let does = action.to_string();
         if action != Action::Wait && does != self.said {
             info!(job = %self.key, "next: {does}");
@@ -253,13 +263,20 @@ impl Keeper {
         Ok(action)
     }
 
-    fn standing(&self) -> Standing {
+    fn standing(&self, wanted: &Wanted) -> Standing {
         let attempt = self.memory.attempt();
-        let problem =
-            self.memory.problem.clone().or_else(|| match self.trouble.as_ref().or(self.act_trouble.as_ref()) {
-                Some(Trouble::Server(trouble) | Trouble::Own(trouble)) => Some(trouble.clone()),
-                None => None,
-            });
+        let trouble = match self.trouble.as_ref().or(self.act_trouble.as_ref()) {
+            Some(Trouble::Server(trouble) | Trouble::Own(trouble)) => Some(trouble.clone()),
+            None => None,
+        };
+        let waits = match wanted {
+            Wanted::After(other) => Some(format!(
+                "waits for job {other} of the stream that was deleted, which may write into the same folders: it begins when that is \
+                 stopped and forgotten; what holds that up is in the engine role's log"
+            )),
+            _ => None,
+        };
+        let problem = waits.or_else(|| self.memory.problem.clone()).or(trouble);
         let state = match self.memory.state.told() {
             // Of a job that is not remembered Flink may have one all the same.
             JobState::Fresh if problem.is_some() => JobState::Unsettled,
@@ -296,7 +313,11 @@ impl Keeper {
         };
         let is_needed = match &self.memory.state {
             State::Submitting { .. } => true,
-            State::Idle { last, end: End::Clean, .. } if !last.text.hidden_in().is_empty() => true,
+            State::Idle { last, end, .. }
+                if last.text.hides() && (*end == End::Clean || *wanted == Wanted::Removed) =>
+            {
+                true
+            }
             State::Fresh | State::Idle { .. } => matches!(wanted, Wanted::Run { .. }),
             State::Running { .. } | State::Stopping { .. } => false,
         };
@@ -367,6 +388,9 @@ impl Keeper {
     }
 
     fn forget(&self) -> io::Result<()> {
+        let folders = self.memory.attempt().map(|last| last.text.hidden_in()).unwrap_or_default();
+        // One that stays keeps a job of another stream from showing its files there, and is named then.
+        folders.iter().for_each(|folder| drop(self.settings.disk.remove(&statements::mark(folder, &self.key))));
         let file = self.file();
         if self.settings.disk.exists(&file) {
             self.settings.disk.remove(&file)?;
@@ -407,15 +431,13 @@ impl Keeper {
     }
 
     async fn show(&mut self, folders: Vec<PathBuf>) {
-        let shows = self.settings.shows.clone();
-        let shown = tokio::task::spawn_blocking(move || folders.iter().try_for_each(|folder| shows(folder))).await;
-        match shown.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(()) => self.answer = Some(Answer::Shown),
-            Err(error) => {
-                self.trouble = Some(Trouble::Own(format!("the files that it left hidden cannot be shown: {error}")));
-                tokio::time::sleep(self.settings.every).await;
-            }
-        }
+        let (shows, key) = (self.settings.shows.clone(), self.key.clone());
+        let all = move || folders.iter().try_for_each(|folder| shows(&statements::mark(folder, &key)));
+        let shown = tokio::task::spawn_blocking(all).await;
+        self.answer = Some(match shown.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(()) => Answer::Shown,
+            Err(error) => Answer::Failed(format!("the files that the job left hidden cannot be shown: {error}")),
+        });
     }
 
     async fn submit(&mut self) {

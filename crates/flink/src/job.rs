@@ -124,6 +124,11 @@ impl Text {
         self.legs.iter().filter_map(|leg| leg.hidden_in.clone()).collect()
     }
 
+    /// Whether a job leaves files hidden.
+    pub fn hides(&self) -> bool {
+        self.legs.iter().any(|leg| leg.hidden_in.is_some())
+    }
+
     /// Whether both deliver to the same sinks in the same order: only then may one take over the state that Flink keeps for
     /// the other's sinks, since Flink knows it by its place in the plan and not by name.
     pub fn is_shaped_like(&self, other: &Text) -> bool {

@@ -19,8 +19,11 @@ pub use seen::{Answer, Job, Prepared, Retained, Seen, Sighting, Status, Stop};
 
 use crate::job::{Attempt, Begin, Checkpoint, Id, Session, Text};
 
-/// How long a job may take to stop with a savepoint before it is cancelled, to go on from its newest checkpoint.
+/// How long a job may take to begin to stop with a savepoint before it is cancelled, to go on from its newest checkpoint.
 pub const STOP_PATIENCE_MS: i64 = 120_000;
+/// How long a savepoint may be under way. Flink gives one up after ten minutes (`execution.checkpointing.timeout`) and says so;
+/// putting files together holds it up.
+pub const SAVEPOINT_MS: i64 = 660_000;
 /// How long a submission without an answer may turn up after all: the longest that Flink's own client waits is a minute.
 pub const TURN_UP_MS: i64 = 120_000;
 /// First and longest wait before a job that failed is submitted again.
@@ -87,7 +90,7 @@ pub fn next(memory: &Memory, wanted: &Wanted, seen: &Seen, now_ms: i64) -> (Memo
     match (&memory.state, fate, wanted) {
         (State::Fresh, _, Wanted::Run { text, .. }) => step.begin(text),
         (State::Fresh, _, Wanted::Removed) => step.stay(Action::Forget),
-        (State::Fresh, _, Wanted::Stopped) => step.stay(Action::Wait),
+        (State::Fresh, _, Wanted::Stopped | Wanted::After(_)) => step.stay(Action::Wait),
 
         (State::Submitting { session, .. }, _, _) if seen.session == Sighting::Present => {
             step.stay(Action::Close(session.clone()))
@@ -105,7 +108,7 @@ pub fn next(memory: &Memory, wanted: &Wanted, seen: &Seen, now_ms: i64) -> (Memo
         (State::Running { attempt }, Fate::Absent, _) => step.idle(attempt, End::Gone, None),
 
         (State::Stopping { attempt, trigger, since_ms }, Fate::Alive(job), _) => match &job.stop {
-            _ if now_ms - since_ms > STOP_PATIENCE_MS => step.stay(Action::Cancel(attempt.job)),
+            stop if now_ms - since_ms > patience_ms(stop.as_ref()) => step.stay(Action::Cancel(attempt.job)),
             Some(Stop::InProgress) => step.stay(Action::Wait),
             Some(Stop::Failed(_)) => step.stop(attempt, job, *since_ms),
             None => step.stay(Action::Stop(attempt.job, *trigger)),
@@ -113,10 +116,16 @@ pub fn next(memory: &Memory, wanted: &Wanted, seen: &Seen, now_ms: i64) -> (Memo
         (State::Stopping { attempt, .. }, Fate::Over(job), _) => step.over(attempt, job),
         (State::Stopping { attempt, .. }, Fate::Absent, _) => step.idle(attempt, End::Gone, None),
 
+        (State::Idle { end: End::Showing | End::Shown, .. }, Fate::Alive(job), _) => step.too_late(job),
         (State::Idle { last, .. }, Fate::Alive(job), _) => step.running(last, job),
         (State::Idle { last, end: End::Open, .. }, Fate::Over(job), _) => step.over(last, job),
-        (State::Idle { last, end: End::Clean, .. }, _, _) if step.must_show(last, wanted) => step.show(last),
-        (State::Idle { last, end: End::Clean, .. }, _, Wanted::Stopped) if !last.text.hidden_in().is_empty() => {
+        (State::Idle { end: End::Open, since_ms, .. }, _, Wanted::Removed) if now_ms - since_ms < TURN_UP_MS => {
+            step.stay(Action::Wait)
+        }
+        (State::Idle { last, end, .. }, _, Wanted::Removed) => step.remove(last, *end),
+        (State::Idle { last, end: End::Showing, .. }, _, _) => step.show(last),
+        (State::Idle { last, end: End::Clean, .. }, _, _) if step.may_show(last) => step.idle(last, End::Showing, None),
+        (State::Idle { last, end: End::Clean, .. }, _, Wanted::Stopped | Wanted::After(_)) if last.text.hides() => {
             step.stay_hidden()
         }
         (State::Idle { last, end: End::Open, since_ms }, _, Wanted::Run { text, .. })
@@ -125,14 +134,19 @@ pub fn next(memory: &Memory, wanted: &Wanted, seen: &Seen, now_ms: i64) -> (Memo
             step.again(last, text)
         }
         (State::Idle { last, end, .. }, _, Wanted::Run { text, .. }) => step.resume(last, *end, text),
-        (State::Idle { end: End::Open, since_ms, .. }, _, Wanted::Removed) if now_ms - since_ms < TURN_UP_MS => {
-            step.stay(Action::Wait)
-        }
-        (State::Idle { .. }, _, Wanted::Removed) => step.stay(Action::Forget),
-        (State::Idle { last, end: End::Open, since_ms }, _, Wanted::Stopped) if now_ms - since_ms >= TURN_UP_MS => {
+        (State::Idle { last, end: End::Open, since_ms }, _, Wanted::Stopped | Wanted::After(_))
+            if now_ms - since_ms >= TURN_UP_MS =>
+        {
             step.idle(last, End::Gone, None)
         }
-        (State::Idle { .. }, _, Wanted::Stopped) => step.stay(Action::Wait),
+        (State::Idle { .. }, _, Wanted::Stopped | Wanted::After(_)) => step.stay(Action::Wait),
+    }
+}
+
+fn patience_ms(stop: Option<&Stop>) -> i64 {
+    match stop {
+        Some(Stop::InProgress) => SAVEPOINT_MS,
+        Some(Stop::Failed(_)) | None => STOP_PATIENCE_MS,
     }
 }
 
@@ -272,30 +286,60 @@ impl Step<'_> {
             && (last.text == *wanted || self.now_ms - since_ms < TURN_UP_MS)
     }
 
-    /// Whether files that the job has left hidden must be shown before anything else: unless it is to go on from the state
-    /// that Flink kept, since its savepoint has no hand-over object.
-    fn must_show(&self, last: &Attempt, wanted: &Wanted) -> bool {
-        let goes_on = matches!(&self.seen.retained, Some(Some(Retained { hand_over: None, .. })));
-        let is_needed = *wanted == Wanted::Removed || self.taken_over().is_some() || !goes_on;
-        is_needed && !last.text.hidden_in().is_empty()
+    /// Whether the files that the job has left hidden can be shown before anything else: once somebody can go on without the state
+    /// that Flink kept of it, from the savepoint's own hand-over object or from another.
+    fn may_show(&self, last: &Attempt) -> bool {
+        let newest = self.seen.retained.iter().flatten().find(|left| !self.memory.is_newer_than(&left.checkpoint));
+        let is_spare = newest.is_some_and(|left| left.hand_over.is_some()) || self.taken_over().is_some();
+        is_spare && last.text.hides()
     }
 
     fn stay_hidden(mut self) -> (Memory, Action) {
-        self.memory.problem = Some(
-            "the job stopped, but the hand-over object of its savepoint could not be written, so its last files stay hidden until it \
-             goes on: let it run until it has completed a checkpoint, then stop it again"
-                .to_owned(),
-        );
+        if self.seen.retained.is_some() {
+            self.memory.problem = Some(
+                "the job stopped, but the hand-over object of its savepoint is not there, so its last files stay hidden until it goes \
+                 on: let it run until it has completed a checkpoint, then stop it again"
+                    .to_owned(),
+            );
+        }
         self.stay(Action::Wait)
     }
 
-    fn show(self, last: &Attempt) -> (Memory, Action) {
-        match (&self.seen.answer, &self.seen.retained) {
-            (Some(Answer::Shown), _) => self.idle(last, End::Shown, None),
-            // Whether its state is still needed is not known.
-            (_, None) => self.stay(Action::Wait),
-            (_, Some(_)) => self.stay(Action::Show(last.text.hidden_in())),
+    fn show(mut self, last: &Attempt) -> (Memory, Action) {
+        match &self.seen.answer {
+            Some(Answer::Shown) => {
+                (self.memory.failures, self.memory.problem) = (0, None);
+                self.idle(last, End::Shown, None)
+            }
+            Some(Answer::Failed(cause)) => {
+                self.put_off(Some(cause.clone()));
+                self.stay(Action::Wait)
+            }
+            _ if self.now_ms < self.memory.until_ms => self.stay(Action::Wait),
+            _ => self.stay(Action::Show(last.text.hidden_in())),
         }
+    }
+
+    /// Forgets the job, once what it has left hidden is shown: all of it is committed, and nobody goes on from its state any more.
+    fn remove(self, last: &Attempt, end: End) -> (Memory, Action) {
+        let is_shown = end == End::Shown || self.seen.answer == Some(Answer::Shown);
+        match &self.seen.retained {
+            _ if is_shown || !last.text.hides() => self.stay(Action::Forget),
+            // Without a checkpoint it has committed nothing.
+            Some(None) if self.memory.mark.is_none() => self.stay(Action::Forget),
+            None if self.memory.mark.is_none() => self.stay(Action::Wait),
+            _ => self.show(last),
+        }
+    }
+
+    /// A job that its cluster has brought back: the state that it would go on from names files that are not hidden any more.
+    fn too_late(mut self, job: &Job) -> (Memory, Action) {
+        self.memory.problem = Some(format!(
+            "job {} had stopped and came back when the files that it had left hidden were shown: it was cancelled; verify what it \
+             delivered",
+            job.id
+        ));
+        self.stay(Action::Cancel(job.id))
     }
 
     /// The same attempt, under its id; for another text it is only waited for.

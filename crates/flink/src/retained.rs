@@ -107,11 +107,13 @@ impl Places {
             let path = Self::path(&known.path);
             newest = newest.max(number(&path)?.filter(|found| *found == known.number).map(|number| (number, path)));
         }
-        Ok(newest.map(|(number, path)| {
-            let object = last.map(|last| self.hand_over(key).join(object_name(last.job, number)));
-            let hand_over = object.filter(|object| object.exists()).map(|object| url(&object));
-            Retained { checkpoint: Checkpoint { number, path: url(&path) }, hand_over }
-        }))
+        let Some((number, path)) = newest else { return Ok(None) };
+        let object = last.map(|last| self.hand_over(key).join(object_name(last.job, number)));
+        let hand_over = match object {
+            Some(object) if object.try_exists()? => Some(url(&object)),
+            _ => None,
+        };
+        Ok(Some(Retained { checkpoint: Checkpoint { number, path: url(&path) }, hand_over }))
     }
 }
 
@@ -120,7 +122,8 @@ fn object_name(job: Id, number: u64) -> String {
     format!("{job}-{number:019}.json")
 }
 
-fn url(path: &Path) -> String {
+/// A `file:` URL.
+pub fn url(path: &Path) -> String {
     format!("file://{}", path.display())
 }
 

@@ -1,14 +1,22 @@
 //! What the SQL Gateway is told for an attempt: the session's properties, the tables, the INSERTs as one statement set.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Map, Value};
+use stream::config::MARK;
 
 use crate::job::{Attempt, Begin, JobKey, Text};
 use crate::rest::Address;
-use crate::retained::Places;
+use crate::retained::{self, Places};
 
 /// The name under which Flink shows a job; whatever bears it is a copy of that job.
 pub fn name(key: &JobKey) -> String {
     format!("isolane {key}")
+}
+
+/// The file that a job leaves in a folder in which its files stay hidden: whoever finds it there sees the folder that Flink sees.
+pub fn mark(folder: &Path, key: &JobKey) -> PathBuf {
+    folder.join(format!("{MARK}{key}"))
 }
 
 /// The properties of a session for a text. The gateway submits to the cluster that is watched, whatever its own file says,
@@ -54,6 +62,11 @@ pub fn submit(key: &JobKey, attempt: &Attempt, places: &Places) -> Vec<String> {
     if let Begin::HandOver(object) = &attempt.begin {
         options.push(("hand-over.from", object.clone()));
     }
+    let marks = attempt.text.hidden_in().into_iter().map(|folder| quoted(&retained::url(&mark(&folder, key))));
+    let marks = marks.collect::<Vec<_>>().join(";");
+    if !marks.is_empty() {
+        options.push(("marks", marks));
+    }
     let set = |(key, value): &(&str, String)| format!("SET {} = {}", quoted(key), quoted(value));
     let option = |(key, value): &(&str, String)| format!("{} = {}", quoted(key), quoted(value));
     let options = options.iter().map(option).collect::<Vec<_>>().join(", ");
@@ -67,7 +80,7 @@ fn inserts(text: &Text) -> String {
     text.legs.iter().map(|leg| format!("{}\n;\n", leg.insert.trim_end().trim_end_matches(';'))).collect()
 }
 
-/// A string of Flink SQL.
+/// A string of Flink SQL, or an item of a list in an option.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -99,9 +112,13 @@ mod tests {
         assert_eq!(told[0], format!("SET '$internal.pipeline.job-id' = '{job}'"));
         assert_eq!(told[2], "SET 'execution.checkpointing.dir' = 'file:///it''s/a.b.c@000000000000001f/2'");
         assert_eq!(told[3], "SET 'execution.state-recovery.path' = 'file:///x'");
-        let handed = Attempt { begin: Begin::HandOver("file:///o.json".into()), ..attempt };
+        let mut handed = Attempt { begin: Begin::HandOver("file:///o.json".into()), ..attempt };
         let told = submit(&key, &handed, &places);
         assert!(told[3].ends_with("'hand-over.from' = 'file:///o.json')"), "{}", told[3]);
+        handed.text.legs[0].hidden_in = Some("/it's".into());
+        let told_of = submit(&key, &handed, &places);
+        let marks = ", 'marks' = '''file:///it''''s/.isolane-a.b.c@000000000000001f''')";
+        assert!(told_of[3].ends_with(marks), "{}", told_of[3]);
         assert_eq!(told[4], "EXECUTE STATEMENT SET BEGIN\nINSERT INTO k SELECT a FROM `s`\n;\nEND");
     }
 }

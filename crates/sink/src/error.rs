@@ -54,6 +54,20 @@ pub enum SinkError {
         /// The manifest's last commit.
         known: u64,
     },
+    /// The file that a job on Flink has left in its folder is not there, so this may be another folder. Needs a person.
+    #[error(
+        "{} is not there, which the job has left beside its files: mount the folder here as on Flink's machines, for the engine role's \
+         user to read and write; if somebody has removed the files on purpose, make an empty file of that name",
+        .0.display()
+    )]
+    Unmarked(PathBuf),
+    /// A job of another stream has its files put together in the same folder. Needs a person.
+    #[error(
+        "{} says that a job of another stream writes into this folder: give each stream a folder of its own; if that stream was \
+         deleted, remove the file",
+        .0.display()
+    )]
+    Shared(PathBuf),
     /// The folder holds another leg's data. Needs a person.
     #[error("{} belongs to leg {owner}; give {wanted} a folder of its own", .dir.display())]
     Foreign {

@@ -14,7 +14,7 @@ use crate::policy::GatewayPolicy;
 use crate::token::{Rate, Token, TokenName};
 pub use engine::{Engine, Legs};
 use sink::is_topic;
-pub use sink::{KafkaFormat, KafkaTarget, SinkKind, SinkSpec, SuccessFile};
+pub use sink::{KafkaFormat, KafkaTarget, MARK, SinkKind, SinkSpec, SuccessFile};
 
 /// A stream as its user writes it. The id names department, project and business.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

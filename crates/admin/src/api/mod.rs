@@ -143,6 +143,7 @@ impl From<StoreError> for Failure {
             StoreError::NoStream(_) | StoreError::NoToken(_) => StatusCode::NOT_FOUND,
             StoreError::Exists(_)
             | StoreError::TopicTaken { .. }
+            | StoreError::FolderTaken { .. }
             | StoreError::TopicFixed(..)
             | StoreError::Partitions(..)
             | StoreError::Engine { .. }

@@ -12,6 +12,7 @@
 pub mod open;
 pub mod book;
 pub mod streams;
+mod folders;
 pub mod facts;
 pub mod legs;
 pub mod agents;

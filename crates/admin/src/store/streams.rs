@@ -9,6 +9,7 @@ use stream::config::{Engine, SinkSpec, Snapshot, StreamConfig, StreamSpec};
 use stream::facts::FlinkJob;
 use stream::{Incarnation, StreamId, limits};
 
+use super::folders::folders_free;
 use super::open::{parse, print};
 use super::{Book, locked};
 use crate::error::StoreError;
@@ -53,6 +54,7 @@ pub(super) async fn create(
     }
     let config = StreamConfig { incarnation: incarnation(now_ms, snapshot.version + 1), version: 1, spec };
     topic_free(snapshot, &config)?;
+    folders_free(snapshot, &config.spec)?;
     sqlx::query("INSERT INTO streams (incarnation, id, version, spec) VALUES (?, ?, 1, ?)")
         .bind(config.incarnation.to_string())
         .bind(config.spec.id.as_str())
@@ -86,6 +88,7 @@ pub(super) async fn change(
         return Err(StoreError::TopicFixed(config.spec.id.clone(), known.topic()));
     }
     partitions_allowed(&known.spec, &config.spec)?;
+    folders_free(snapshot, &config.spec)?;
     let told = |sink: &str| {
         let book = locked(book);
         let leg = book.look(config.incarnation).and_then(|entry| entry.legs.get(sink));

@@ -58,6 +58,18 @@ async fn what_would_not_work_never_takes_effect() {
     let dir = tempfile::tempdir().unwrap();
     let admin = Admin::start(dir.path()).await;
     admin.create(r#"{"id": "a.b.c", "topic": "shared"}"#).await.unwrap();
+    let compacted = r#"{"id": "a.b.e", "engine": "flink", "sinks": [{"name": "files", "kind": "files", "path": "/data/e", "compaction": true}]}"#;
+    admin.create(compacted).await.unwrap();
+    let in_folder =
+        |path: &str| format!(r#"{{"id": "a.b.f", "sinks": [{{"name": "files", "kind": "files", "path": "{path}"}}]}}"#);
+    for path in ["/data/e/", "/data", "/data/e/more"] {
+        let (found, message) = refused(admin.create(&in_folder(path)).await);
+        assert!(found == 409 && message.contains("of stream a.b.e; where `compaction`"), "{path}: {found} {message}");
+    }
+    admin.create(&in_folder("/data/ee")).await.unwrap();
+    let moved = compacted.replace("/data/e", "/data/ee");
+    let (found, answer) = admin.raw("PUT /api/v1/streams/a.b.e", &[HOST, JSON], &moved).await;
+    assert!(found == 409 && answer.contains("of stream a.b.f"), "{found} {answer}");
     for (spec, status, says) in [
         (r#"{"id": "a.b.c"}"#, 409, "exists"),
         (r#"{"id": "a.b.d", "topic": "shared"}"#, 409, "belongs to stream a.b.c"),
@@ -84,7 +96,7 @@ async fn what_would_not_work_never_takes_effect() {
     }
     let long = format!(r#"{{"id": "a.b.d", "sql": "{}"}}"#, "x".repeat(2 << 20));
     assert_eq!(admin.raw("POST /api/v1/streams", &[HOST, JSON], &long).await.0, 413);
-    assert_eq!(admin.get::<Snapshot>("/api/v1/config").await.version, 1);
+    assert_eq!(admin.get::<Snapshot>("/api/v1/config").await.version, 3);
     admin.stop().await;
 }
 

@@ -22,7 +22,7 @@ struct Flink {
     set: Mutex<String>,
     loses_answers: AtomicBool,
     is_finished: AtomicBool,
-    /// The folders whose hidden files were shown; the first time fails.
+    /// The marks of the folders whose hidden files were shown; the first time fails.
     shown: Mutex<Vec<PathBuf>>,
     /// What was told of it as a problem.
     problems: Mutex<Vec<String>>,
@@ -67,9 +67,9 @@ impl Flink {
 }
 
 impl Flink {
-    fn show(&self, folder: &Path) -> io::Result<()> {
+    fn show(&self, mark: &Path) -> io::Result<()> {
         let mut shown = self.shown.lock().unwrap();
-        shown.push(folder.to_owned());
+        shown.push(mark.to_owned());
         if shown.len() > 1 { Ok(()) } else { Err(io::Error::other("the disk is busy")) }
     }
 }
@@ -107,7 +107,7 @@ async fn until(
         clock: Arc::new(SystemClock),
         every: Duration::from_millis(5),
         told: Arc::new(move |_, standing| told.problems.lock().unwrap().extend(standing.problem)),
-        shows: Arc::new(move |folder| shown.show(folder)),
+        shows: Arc::new(move |mark| shown.show(mark)),
     };
     let look = async {
         while !is_so(std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).as_ref()) {
@@ -115,6 +115,17 @@ async fn until(
         }
     };
     timeout(Duration::from_secs(20), serve(settings, wanted(order), look)).await.unwrap().unwrap();
+}
+
+/// A savepoint, and its hand-over object.
+fn leave_savepoint(root: &Path, job: &str) {
+    let own = root.join("a.b.c@000000000000001f");
+    let savepoint = own.join("0/savepoints/savepoint-1");
+    std::fs::create_dir_all(&savepoint).unwrap();
+    let head = [&0x4960_672d_u32.to_be_bytes()[..], &4_u32.to_be_bytes(), &1_u64.to_be_bytes()].concat();
+    std::fs::write(savepoint.join("_metadata"), head).unwrap();
+    std::fs::create_dir_all(own.join("hand-over")).unwrap();
+    std::fs::write(own.join(format!("hand-over/{job}-{:019}.json", 1)), "{}").unwrap();
 }
 
 fn is_running(memory: Option<&Memory>) -> bool {
@@ -130,8 +141,13 @@ async fn a_job_is_submitted_once_found_again_stopped_and_forgotten() {
     let is_shown = |memory: Option<&Memory>| {
         memory.is_some_and(|memory| matches!(memory.state, State::Idle { end: End::Shown, .. }))
     };
+    leave_savepoint(folder.path(), &flink.submitted.lock().unwrap()[0]);
     until(&flink, &folder, Some(Wanted::Stopped), is_shown).await;
-    assert_eq!(*flink.shown.lock().unwrap(), [Path::new("/hidden"); 2], "tried again, and not once more");
+    assert_eq!(
+        *flink.shown.lock().unwrap(),
+        [Path::new("/hidden/.isolane-a.b.c@000000000000001f"); 2],
+        "tried again, and not once more"
+    );
     let problems = flink.problems.lock().unwrap().clone();
     assert!(problems.iter().any(|problem| problem.contains("cannot be shown: the disk is busy")), "{problems:?}");
     until(&flink, &folder, None, |memory| memory.is_none()).await;
@@ -171,4 +187,19 @@ async fn a_text_that_flink_does_not_take_is_told() {
     let mut keeper = Keeper::new(Arc::new(settings), key);
     keeper.prepare(&text).await;
     assert_eq!((keeper.answer, keeper.prepared), (Some(Answer::Refused("no such column".into())), None));
+}
+
+#[test]
+fn a_job_runs_only_when_the_earlier_lives_of_its_stream_are_forgotten() {
+    let keys = ["a.b.c@000000000000001e.files", "a.b.c@000000000000001f", "a.b.d@000000000000001f"];
+    let [old, new, other] = keys.map(|key| key.parse::<JobKey>().unwrap());
+    let run = run().unwrap();
+    let wanted: WantedJobs = [(new.clone(), run.clone()), (other.clone(), run.clone())].into();
+    let known = BTreeSet::from([old.clone(), new.clone(), other.clone()]);
+    assert_eq!(order(&wanted, &known, &old), Wanted::Removed);
+    assert_eq!(order(&wanted, &known, &new), Wanted::After(old.clone()));
+    assert_eq!(order(&wanted, &known, &other), run);
+    assert_eq!(order(&wanted, &BTreeSet::from([new.clone(), other]), &new), run);
+    let stopped: WantedJobs = [(new.clone(), Wanted::Stopped)].into();
+    assert_eq!(order(&stopped, &known, &new), Wanted::Stopped);
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use stream::facts::JobState;
 
 use super::seen::Job;
-use crate::job::{Attempt, Checkpoint, Id, Session, Text};
+use crate::job::{Attempt, Checkpoint, Id, JobKey, Session, Text};
 
 /// What is remembered of a job, durably.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,15 +78,17 @@ pub enum End {
     Gone,
     /// It stopped with a savepoint, and all its sinks have committed.
     Clean,
-    /// So it did, and what its sinks had left hidden is shown. The state that Flink kept names those files and cannot be
+    /// So it did, and what its sinks had left hidden is being shown. The state that Flink kept names those files and cannot be
     /// restored any more: whatever goes on does so from the hand-over object.
+    Showing,
+    /// So it did, and that is shown.
     Shown,
 }
 
 impl End {
     /// Whether all its sinks have committed.
     pub fn is_clean(self) -> bool {
-        matches!(self, Self::Clean | Self::Shown)
+        matches!(self, Self::Clean | Self::Showing | Self::Shown)
     }
 }
 
@@ -102,6 +104,8 @@ pub enum Wanted {
     },
     /// That it stands, to go on another time.
     Stopped,
+    /// That it stands until this other job is forgotten: an earlier life of the same stream, whose folders may be the same.
+    After(JobKey),
     /// That it stands, and nobody remembers it.
     Removed,
 }
@@ -113,11 +117,16 @@ impl From<Text> for Wanted {
 }
 
 impl Wanted {
+    /// Whether the job is to run.
+    pub fn runs(&self) -> bool {
+        matches!(self, Self::Run { .. })
+    }
+
     /// The object of somebody else to begin from.
     pub fn begin_from(&self) -> Option<&str> {
         match self {
             Wanted::Run { begin_from, .. } => begin_from.as_deref(),
-            Wanted::Stopped | Wanted::Removed => None,
+            Wanted::Stopped | Wanted::After(_) | Wanted::Removed => None,
         }
     }
 }
@@ -132,8 +141,8 @@ impl State {
             State::Stopping { .. } => JobState::Stopping,
             State::Idle { end: End::Open, .. } => JobState::Unsettled,
             State::Idle { end: End::Gone, .. } => JobState::Gone,
-            State::Idle { last, end: End::Clean, .. } if !last.text.hidden_in().is_empty() => JobState::Stopping,
-            State::Idle { end: End::Clean | End::Shown, .. } => JobState::Idle,
+            State::Idle { last, end: End::Clean | End::Showing, .. } if last.text.hides() => JobState::Stopping,
+            State::Idle { end: End::Clean | End::Showing | End::Shown, .. } => JobState::Idle,
         }
     }
 }
@@ -152,6 +161,11 @@ impl Memory {
 
     /// Whether a job has begun at an older checkpoint than the newest.
     pub fn is_behind(&self, job: &Job) -> bool {
-        matches!((&self.mark, &job.newest), (Some(mark), Some(newest)) if newest.number < mark.number)
+        job.newest.as_ref().is_some_and(|newest| self.is_newer_than(newest))
+    }
+
+    /// Whether a newer checkpoint is known than this one.
+    pub fn is_newer_than(&self, other: &Checkpoint) -> bool {
+        self.mark.as_ref().is_some_and(|mark| mark.number > other.number)
     }
 }

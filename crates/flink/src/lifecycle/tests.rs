@@ -170,45 +170,117 @@ fn a_changed_text_begins_from_the_hand_over_of_a_clean_stop() {
     assert_eq!(action, Action::Prepare(text("a")));
 }
 
-#[test]
-fn what_a_job_left_hidden_is_shown_before_anybody_else_goes_on_and_its_state_is_not_restored_then() {
-    let stopped = |end| {
-        let mut last = attempt();
-        last.text.legs[0].hidden_in = Some("/out".into());
-        let text = last.text.clone();
-        (Memory { state: State::Idle { last, end, since_ms: 0 }, ..idle(end) }, text)
-    };
-    let left = |hand_over| Some(Some(Retained { checkpoint: checkpoint(8), hand_over }));
-    let (memory, text) = stopped(End::Clean);
-    let object = Seen { retained: left(Some("o".into())), ..seen(Some(vec![])) };
-    let show = Action::Show(vec!["/out".into()]);
-    for wanted in [text.clone().into(), run("b"), Wanted::Stopped, Wanted::Removed] {
-        assert_eq!(next(&memory, &wanted, &object, 1_000_000).1, show, "{wanted:?}");
-        let unknown = Seen { retained: None, ..object.clone() };
-        assert_eq!(next(&memory, &wanted, &unknown, 1_000_000), (memory.clone(), Action::Wait));
-        let shown = Seen { answer: Some(Answer::Shown), ..object.clone() };
-        let (after, _) = next(&memory, &wanted, &shown, 1_000_000);
-        assert!(matches!(after.state, State::Idle { end: End::Shown, .. }), "{after:?}");
-    }
-    assert_eq!(next(&stopped(End::Shown).0, &Wanted::Removed, &object, 1_000_000).1, Action::Forget);
+fn left(number: u64, hand_over: Option<&str>) -> Option<Option<Retained>> {
+    Some(Some(Retained { checkpoint: checkpoint(number), hand_over: hand_over.map(str::to_owned) }))
+}
 
-    // The same text too goes on from the object; without one nothing does.
+/// A job that has ended so, and may have left files hidden; with its text.
+fn hides(end: End) -> (Memory, Text) {
+    let mut last = attempt();
+    last.text.legs[0].hidden_in = Some("/out".into());
+    let text = last.text.clone();
+    (Memory { state: State::Idle { last, end, since_ms: 0 }, ..idle(end) }, text)
+}
+
+fn end(memory: &Memory) -> Option<End> {
+    match memory.state {
+        State::Idle { end, .. } => Some(end),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_a_job_left_hidden_is_shown_before_anybody_else_goes_on() {
+    let ((clean, text), (showing, _)) = (hides(End::Clean), hides(End::Showing));
+    let object = Seen { retained: left(8, Some("o")), ..seen(Some(vec![])) };
+    let show = Action::Show(vec!["/out".into()]);
+    for wanted in [text.clone().into(), run("b"), Wanted::Stopped] {
+        // That it will be is durable first; from then on it is, whatever is to be seen of the job's own state.
+        let (after, action) = next(&clean, &wanted, &object, 1_000_000);
+        assert_eq!((end(&after), action), (Some(End::Showing), Action::Wait), "{wanted:?}");
+        for retained in [None, Some(None), left(8, None)] {
+            let gone = Seen { retained, ..object.clone() };
+            assert_eq!(next(&showing, &wanted, &gone, 1_000_000).1, show, "{wanted:?}");
+        }
+        let shown = Seen { answer: Some(Answer::Shown), ..object.clone() };
+        assert_eq!(end(&next(&showing, &wanted, &shown, 1_000_000).0), Some(End::Shown));
+    }
+    // What fails is tried again, ever more rarely.
+    let failed = Seen { answer: Some(Answer::Failed("no".into())), ..object.clone() };
+    let (after, _) = next(&showing, &Wanted::Stopped, &failed, 1_000_000);
+    assert_eq!((end(&after), after.problem.as_deref()), (Some(End::Showing), Some("no")));
+    assert_eq!(next(&after, &Wanted::Stopped, &object, 1_000_000).1, Action::Wait);
+    assert_eq!(next(&after, &Wanted::Stopped, &object, after.until_ms).1, show);
+    // A cluster that brings the job back has it go on from files that are not hidden any more.
+    let back = seen(Some(vec![job(1, Status::Running, 8)]));
+    for (memory, _) in [hides(End::Showing), hides(End::Shown)] {
+        let (after, action) = next(&memory, &text.clone().into(), &back, 1_000_000);
+        assert_eq!((end(&after), action), (end(&memory), Action::Cancel(id(1))));
+    }
+}
+
+#[test]
+fn what_was_shown_goes_on_from_the_object_and_nothing_else() {
+    let (memory, text) = hides(End::Shown);
     let prepared = Some(Prepared { session: Session("s".into()), text: text.clone() });
-    let ready = Seen { prepared: prepared.clone(), ..object.clone() };
-    let (after, action) = next(&stopped(End::Shown).0, &text.clone().into(), &ready, 1_000_000);
+    let ready = |retained| Seen { prepared: prepared.clone(), retained, ..seen(Some(vec![])) };
+    let (after, action) = next(&memory, &text.clone().into(), &ready(left(8, Some("o"))), 1_000_000);
     let begun = after.attempt().map(|attempt| (attempt.begin.clone(), attempt.epoch));
     assert_eq!((begun, action), (Some((Begin::HandOver("o".into()), 1)), Action::Submit));
-    let without = Seen { retained: left(None), prepared, ..seen(Some(vec![])) };
-    let (after, action) = next(&stopped(End::Shown).0, &text.clone().into(), &without, 1_000_000);
+    let (after, action) = next(&memory, &text.into(), &ready(left(8, None)), 1_000_000);
     assert!(action == Action::Wait && after.problem.unwrap().contains("put the object back"));
+}
 
-    // Nothing was shown yet: its own state goes on, and shows them.
-    let (after, action) = next(&memory, &text.into(), &without, 1_000_000);
+#[test]
+fn without_the_savepoints_object_its_own_state_goes_on_and_shows_them() {
+    let (memory, text) = hides(End::Clean);
+    let prepared = Some(Prepared { session: Session("s".into()), text: text.clone() });
+    let without = Seen { retained: left(8, None), prepared, ..seen(Some(vec![])) };
+    let (after, action) = next(&memory, &text.clone().into(), &without, 1_000_000);
     let begin = after.attempt().map(|attempt| attempt.begin.clone());
     assert_eq!((begin, action), (Some(Begin::State(checkpoint(8))), Action::Submit));
-    let (after, action) = next(&memory, &Wanted::Stopped, &without, 1_000_000);
-    assert!(action == Action::Wait && after.problem.unwrap().contains("stay hidden"));
-    assert_eq!(next(&stopped(End::Gone).0, &Wanted::Stopped, &object, 1_000_000).1, Action::Wait);
+    // An older one's object says nothing of the savepoint.
+    for retained in [left(8, None), left(6, Some("o")), Some(None)] {
+        let (after, action) = next(&memory, &Wanted::Stopped, &Seen { retained, ..without.clone() }, 1_000_000);
+        assert!(action == Action::Wait && after.problem.unwrap().contains("stay hidden"));
+    }
+    let unknown = Seen { retained: None, ..without.clone() };
+    for wanted in [Wanted::Stopped, text.clone().into()] {
+        assert_eq!(next(&memory, &wanted, &unknown, 1_000_000), (memory.clone(), Action::Wait));
+    }
+    // Somebody else's object makes it dispensable.
+    let wanted = Wanted::Run { text, begin_from: Some("p".into()) };
+    assert_eq!(end(&next(&memory, &wanted, &without, 1_000_000).0), Some(End::Showing));
+}
+
+#[test]
+fn what_a_job_left_hidden_is_shown_before_it_is_forgotten_however_it_ended() {
+    let nothing = seen(Some(vec![]));
+    for ended in [End::Open, End::Gone, End::Clean, End::Showing] {
+        let (memory, _) = hides(ended);
+        let late = TURN_UP_MS + 1_000_000;
+        let (after, action) = next(&memory, &Wanted::Removed, &nothing, late);
+        assert_eq!((after, action), (memory.clone(), Action::Show(vec!["/out".into()])), "{ended:?}");
+        let shown = Seen { answer: Some(Answer::Shown), ..nothing.clone() };
+        assert_eq!(next(&memory, &Wanted::Removed, &shown, late).1, Action::Forget);
+        let failed = Seen { answer: Some(Answer::Failed("no".into())), ..nothing.clone() };
+        assert_eq!(next(&memory, &Wanted::Removed, &failed, late).1, Action::Wait);
+        // It never came to a checkpoint.
+        let unborn = Memory { mark: None, ..memory };
+        let unknown = Seen { retained: None, ..nothing.clone() };
+        assert_eq!(next(&unborn, &Wanted::Removed, &unknown, late).1, Action::Wait);
+        assert_eq!(next(&unborn, &Wanted::Removed, &nothing, late).1, Action::Forget);
+    }
+    assert_eq!(next(&hides(End::Shown).0, &Wanted::Removed, &nothing, 1_000_000).1, Action::Forget);
+    assert_eq!(next(&hides(End::Gone).0, &Wanted::Stopped, &nothing, 1_000_000).1, Action::Wait);
+}
+
+#[test]
+fn a_job_waits_for_an_earlier_life_of_its_stream() {
+    let after = Wanted::After("a.b.c@000000000000001e".parse().unwrap());
+    assert_eq!(next(&Memory::default(), &after, &seen(Some(vec![])), 0).1, Action::Wait);
+    let alive = seen(Some(vec![job(1, Status::Running, 7)]));
+    assert!(matches!(next(&running(), &after, &alive, 0).1, Action::Stop(..)));
 }
 
 #[test]
@@ -219,6 +291,12 @@ fn a_job_that_cannot_be_stopped_with_a_savepoint_is_cancelled_in_the_end() {
     assert_eq!(next(&memory, &Wanted::Stopped, &restarting, 2_000).1, Action::Stop(id(1), id(9)), "the same request");
     let late = 2_000 + STOP_PATIENCE_MS;
     assert_eq!(next(&memory, &Wanted::Stopped, &restarting, late).1, Action::Cancel(id(1)));
+    // A savepoint that is under way is Flink's to give up.
+    let mut saves = job(1, Status::Running, 7);
+    saves.stop = Some(Stop::InProgress);
+    let saves = seen(Some(vec![saves]));
+    assert_eq!(next(&memory, &Wanted::Stopped, &saves, late).1, Action::Wait);
+    assert_eq!(next(&memory, &Wanted::Stopped, &saves, 2_000 + SAVEPOINT_MS).1, Action::Cancel(id(1)));
     let cancelled = seen(Some(vec![job(1, Status::Canceled, 7)]));
     let (memory, _) = next(&memory, &Wanted::Removed, &cancelled, late);
     assert_eq!(next(&memory, &Wanted::Removed, &cancelled, late).1, Action::Forget);

@@ -6,13 +6,15 @@
 //! in it and go away; all others are in no other file. After a crash in between the rest is done by the next call.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use stream::config::MARK;
 use stream::disk::Disk;
 use tracing::info;
 
 use super::footers::footer;
+use super::recover::hour_folders;
 use crate::error::SinkError;
 
 /// What Flink begins the names of files with that are still to be put together.
@@ -22,29 +24,75 @@ const COMPACTED: &str = "compacted-";
 /// Footer key of the names of the files that were put together: a JSON array.
 pub const FILES_KEY: &str = "isolane.files";
 
-/// Shows what is hidden in `dir` and its folders; no job may write there meanwhile. A folder that is not there has
-/// nothing: Flink makes it with its first file.
+/// Shows what is hidden in the folder of `mark`, a file that the job has made there: so this is the folder in which it wrote. No job
+/// may write there meanwhile.
 ///
 /// # Errors
-/// The disk fails, or a file that was put together cannot be read:
+/// The mark is not there, or that of another stream is too; the disk fails; or a file that was put together cannot be read:
 /// then nobody knows what is in it, and nothing is shown.
-pub fn show(disk: &dyn Disk, dir: &Path) -> Result<(), SinkError> {
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let names = match disk.list(&folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            names => names.map_err(SinkError::disk(&folder))?,
-        };
-        let hidden: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix(HIDDEN)).collect();
-        if !hidden.is_empty() {
-            show_in(disk, &folder, &hidden, &parts(&folder, &names)?)?;
-        }
-        let plain = names.iter().filter(|name| !name.starts_with(['.', '_']));
-        // Not through links, which may lead in circles.
-        let is_folder = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_dir());
-        folders.extend(plain.map(|name| folder.join(name)).filter(is_folder));
+pub fn show(disk: &dyn Disk, mark: &Path) -> Result<(), SinkError> {
+    mark.symlink_metadata().map_err(|cause| match cause.kind() {
+        ErrorKind::NotFound => SinkError::Unmarked(mark.to_owned()),
+        _ => SinkError::Disk { path: mark.to_owned(), cause },
+    })?;
+    let root = mark.parent().unwrap_or(Path::new("/"));
+    if let Some(other) = disk.list(root).map_err(SinkError::disk(root))?.iter().find(|name| is_of_another(name, mark)) {
+        return Err(SinkError::Shared(root.join(other)));
     }
+    hour_folders(disk, root)?.iter().try_for_each(|folder| show_in(disk, folder))
+}
+
+/// Whether a name is the mark of another stream's job. That of an earlier life of the same one has been shown before.
+fn is_of_another(name: &str, mark: &Path) -> bool {
+    let own = mark.file_name().and_then(|own| own.to_str()?.split_once('@')).map(|(stream, _)| stream);
+    name.starts_with(MARK) && name.split_once('@').map(|(stream, _)| stream) != own
+}
+
+fn show_in(disk: &dyn Disk, folder: &Path) -> Result<(), SinkError> {
+    let list = || disk.list(folder).map_err(SinkError::disk(folder));
+    let before = list()?;
+    if !before.iter().any(|name| name.starts_with(HIDDEN)) {
+        return Ok(());
+    }
+    // A task that Flink has given up, and that only sleeps, must not finish what is shown here.
+    for name in before.iter().filter(|name| is_unfinished(name)) {
+        let path = folder.join(name);
+        remove(disk, &path).map_err(SinkError::disk(&path))?;
+    }
+    let names = list()?;
+    let parts = parts(folder, &names)?;
+    let hidden: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix(HIDDEN)).collect();
+    for name in &hidden {
+        let path = folder.join(format!("{HIDDEN}{name}"));
+        let shown = match parts.contains(*name) {
+            true => remove(disk, &path),
+            false => rename(disk, &path, folder.join(name)),
+        };
+        shown.map_err(SinkError::disk(&path))?;
+    }
+    disk.sync_dir(folder).map_err(SinkError::disk(folder))?;
+    info!(folder = %folder.display(), files = hidden.len(), "files that a job on Flink had left hidden are shown");
     Ok(())
+}
+
+/// Whether somebody was just putting files together into this one.
+fn is_unfinished(name: &str) -> bool {
+    name.strip_prefix('.').is_some_and(|name| name.starts_with(COMPACTED) && name.contains(".inprogress."))
+}
+
+fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Nobody else writes here: so the name can be looked for first, as not every file system can refuse to overwrite (NFS).
+fn rename(disk: &dyn Disk, from: &Path, to: PathBuf) -> io::Result<()> {
+    match disk.exists(&to) {
+        true => Err(io::Error::new(ErrorKind::AlreadyExists, format!("{} is there already", to.display()))),
+        false => disk.replace(from, &to),
+    }
 }
 
 /// The names of all files that are in others.
@@ -67,20 +115,6 @@ fn parts_of(path: &PathBuf) -> Result<Vec<String>, SinkError> {
     }
 }
 
-fn show_in(disk: &dyn Disk, folder: &Path, hidden: &[&str], parts: &BTreeSet<String>) -> Result<(), SinkError> {
-    for name in hidden {
-        let path = folder.join(format!("{HIDDEN}{name}"));
-        match parts.contains(*name) {
-            true => disk.remove(&path),
-            false => disk.rename(&path, &folder.join(name)),
-        }
-        .map_err(SinkError::disk(&path))?;
-    }
-    disk.sync_dir(folder).map_err(SinkError::disk(folder))?;
-    info!(folder = %folder.display(), files = hidden.len(), "files that a job on Flink had left hidden are shown");
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -96,15 +130,18 @@ mod tests {
         names
     }
 
+    /// A folder with a mark, and in it that of an hour.
+    fn folder() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let (mark, hour) = (root.path().join(".isolane-a.b.c@1"), root.path().join("dt=2026-01-01/hour=00"));
+        fs::create_dir_all(&hour).unwrap();
+        fs::write(&mark, "").unwrap();
+        (root, mark, hour)
+    }
+
     #[test]
     fn what_is_in_no_other_file_is_shown_and_what_is_goes_away() {
-        let root = tempfile::tempdir().unwrap();
-        show(&RealDisk, &root.path().join("not-there-yet")).unwrap();
-        fs::write(root.path().join("no-folder"), "").unwrap();
-        let error = show(&RealDisk, &root.path().join("no-folder")).unwrap_err().to_string();
-        assert!(error.contains("no-folder"), "{error}");
-        let hour = root.path().join("dt=2026-01-01/hour=00");
-        fs::create_dir_all(&hour).unwrap();
+        let (root, mark, hour) = folder();
         for hidden in ["part-x-0-0", "part-x-1-0", "part-x-0-1", "part-x-0-2"] {
             write_with(&hour.join(format!("{HIDDEN}{hidden}")), 1, &[]);
         }
@@ -113,27 +150,52 @@ mod tests {
         write_with(&hour.join("compacted-part-x-0-1"), 1, &[]);
         write_with(&hour.join(".compacted-part-x-0-2.inprogress.7"), 1, &[]);
         write_with(&hour.join("..uncompacted-part-x-1-1.inprogress.8"), 1, &[]);
+        // Somebody else's.
+        let others = root.path().join("other/dt=2026-01-01/hour=00");
+        fs::create_dir_all(&others).unwrap();
+        write_with(&others.join(".uncompacted-part-y-0-0"), 1, &[]);
         for _ in 0..2 {
-            show(&RealDisk, root.path()).unwrap();
-            let left = [
-                "..uncompacted-part-x-1-1.inprogress.8",
-                ".compacted-part-x-0-2.inprogress.7",
-                "compacted-part-x-0-0",
-                "compacted-part-x-0-1",
-                "part-x-0-2",
-            ];
+            show(&RealDisk, &mark).unwrap();
+            let left =
+                ["..uncompacted-part-x-1-1.inprogress.8", "compacted-part-x-0-0", "compacted-part-x-0-1", "part-x-0-2"];
             assert_eq!(names(&hour), left);
+            assert_eq!(names(&others), [".uncompacted-part-y-0-0"]);
         }
     }
 
     #[test]
-    fn what_cannot_be_read_lets_nothing_be_shown() {
-        let root = tempfile::tempdir().unwrap();
+    fn a_folder_without_the_jobs_mark_is_not_its_own() {
+        let (_root, mark, hour) = folder();
+        fs::remove_file(&mark).unwrap();
+        write_with(&hour.join(".uncompacted-part-x-0-0"), 1, &[]);
+        let error = show(&RealDisk, &mark).unwrap_err().to_string();
+        assert!(error.contains("mount the folder here"), "{error}");
+        assert_eq!(names(&hour), [".uncompacted-part-x-0-0"]);
+        for name in [".isolane-a.b.c@1", ".isolane-a.b.c@0.files"] {
+            fs::write(mark.with_file_name(name), "").unwrap();
+        }
+        fs::write(mark.with_file_name(".isolane-a.b.d@1"), "").unwrap();
+        let error = show(&RealDisk, &mark).unwrap_err().to_string();
+        assert!(error.contains(".isolane-a.b.d@1 says"), "{error}");
+        fs::remove_file(mark.with_file_name(".isolane-a.b.d@1")).unwrap();
+        show(&RealDisk, &mark).unwrap();
+        assert_eq!(names(&hour), ["part-x-0-0"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_would_overwrite_lets_nothing_be_shown() {
+        let (_root, mark, hour) = folder();
         let hidden = format!("{HIDDEN}part-x-1-0");
-        write_with(&root.path().join(&hidden), 1, &[]);
-        fs::write(root.path().join("compacted-part-x-0-0"), "nonsense").unwrap();
-        let error = show(&RealDisk, root.path()).unwrap_err().to_string();
+        write_with(&hour.join(&hidden), 1, &[]);
+        fs::write(hour.join("compacted-part-x-0-0"), "nonsense").unwrap();
+        let error = show(&RealDisk, &mark).unwrap_err().to_string();
         assert!(error.contains("compacted-part-x-0-0 is damaged"), "{error}");
-        assert_eq!(names(root.path()), [hidden.as_str(), "compacted-part-x-0-0"]);
+        assert_eq!(names(&hour), [hidden.as_str(), "compacted-part-x-0-0"]);
+
+        fs::remove_file(hour.join("compacted-part-x-0-0")).unwrap();
+        fs::write(hour.join("part-x-1-0"), "").unwrap();
+        let error = show(&RealDisk, &mark).unwrap_err().to_string();
+        assert!(error.contains("part-x-1-0 is there already"), "{error}");
+        assert_eq!(names(&hour), [hidden.as_str(), "part-x-1-0"]);
     }
 }

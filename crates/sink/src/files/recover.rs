@@ -116,15 +116,19 @@ fn remove_uncommitted(disk: &dyn Disk, dir: &Path, commit: u64) -> Result<(), Si
 
 /// The folders in which parts lie.
 fn data_folders(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, SinkError> {
+    let apart = dir.join(QUARANTINE);
+    let mut folders = hour_folders(disk, dir)?;
+    folders.extend(disk.exists(&apart).then_some(apart));
+    Ok(folders)
+}
+
+/// The folders of the hours in a leg's folder.
+pub(super) fn hour_folders(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, SinkError> {
     let mut folders = Vec::new();
-    for name in disk.list(dir).map_err(SinkError::disk(dir))? {
-        let folder = dir.join(&name);
-        if name == QUARANTINE {
-            folders.push(folder);
-        } else if name.starts_with("dt=") {
-            let hours = disk.list(&folder).map_err(SinkError::disk(&folder))?;
-            folders.extend(hours.iter().filter(|hour| hour.starts_with("hour=")).map(|hour| folder.join(hour)));
-        }
+    for day in disk.list(dir).map_err(SinkError::disk(dir))?.iter().filter(|day| day.starts_with("dt=")) {
+        let day = dir.join(day);
+        let hours = disk.list(&day).map_err(SinkError::disk(&day))?;
+        folders.extend(hours.iter().filter(|hour| hour.starts_with("hour=")).map(|hour| day.join(hour)));
     }
     Ok(folders)
 }

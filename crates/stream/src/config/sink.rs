@@ -57,6 +57,10 @@ impl SinkKind {
     pub const FILES: Self = Self::Files { path: None, success_file: None, compaction: false };
 }
 
+/// What the name of the empty file begins with that a job on Flink leaves in a folder in which its files are put together; the
+/// job's key follows: the stream, `@`, its life.
+pub const MARK: &str = ".isolane-";
+
 /// When an hour of files is announced; Flink's own triggers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

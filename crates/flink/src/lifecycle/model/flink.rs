@@ -51,6 +51,8 @@ impl World {
             5 => self.a_job(|job| job.status = Status::Failed),
             6 => self.a_job(|job| job.status = Status::Canceled),
             7..=8 => self.a_job(|job| job.status = Status::Unsettled),
+            // Who is removed does not come back.
+            9 | 10 if self.wanted == Wanted::Removed => {}
             9 => {
                 let version = self.dice.random_range(0..11);
                 self.say(format!("wanted: version {version}"));

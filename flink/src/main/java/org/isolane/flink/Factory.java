@@ -43,7 +43,7 @@ public class Factory implements DynamicTableSourceFactory {
     public Set<ConfigOption<?>> optionalOptions() {
         return Set.of(
                 FactoryUtil.FORMAT, VALUE_FORMAT, Options.GROUP, Options.STARTUP, Options.BOUNDED, Options.SET_APART,
-                Options.HAND_OVER_FROM, Options.HAND_OVER_TO, Options.RANGE_SETS);
+                Options.HAND_OVER_FROM, Options.HAND_OVER_TO, Options.MARKS, Options.RANGE_SETS);
     }
 
     @Override
@@ -90,6 +90,7 @@ public class Factory implements DynamicTableSourceFactory {
                 options.get(Options.SET_APART),
                 from,
                 options.getOptional(Options.HAND_OVER_TO).orElse(null),
+                options.get(Options.MARKS).toArray(String[]::new),
                 begin(from, topic, clusters.size()),
                 options.get(Options.RANGE_SETS).getBytes(),
                 KafkaOptions.of(texts, OWN, "'clusters', 'group' and 'startup'"));

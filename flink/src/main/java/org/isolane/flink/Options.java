@@ -1,5 +1,6 @@
 package org.isolane.flink;
 
+import java.util.List;
 import org.apache.flink.configuration.ConfigOption;
 import org.apache.flink.configuration.ConfigOptions;
 import org.apache.flink.configuration.MemorySize;
@@ -42,7 +43,8 @@ public final class Options {
             .withDescription("Hand-over object from which the job begins, unless it is restored from a savepoint.");
     static final ConfigOption<String> HAND_OVER_TO = ConfigOptions.key("hand-over.to").stringType().noDefaultValue()
             .withDescription("Folder that gets a hand-over object with each completed checkpoint.");
-
+    static final ConfigOption<List<String>> MARKS = ConfigOptions.key("marks").stringType().asList().defaultValues()
+            .withDescription("Files that the job makes, empty, before it takes anything: whoever finds them sees the folders that it sees.");
     static final ConfigOption<MemorySize> RANGE_SETS = ConfigOptions.key("range-sets.bytes-max").memoryType()
             .defaultValue(MemorySize.ofMebiBytes(256))
             .withDescription("What the range sets of one subtask may take; beyond it the job fails.");

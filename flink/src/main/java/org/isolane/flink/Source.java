@@ -68,6 +68,7 @@ class Source
             Options.SetApart setApart,
             String handOverFrom,
             String handOverTo,
+            String[] marks,
             HandOver begin,
             long rangeSetBytesMax,
             Properties kafka) {}
@@ -143,7 +144,8 @@ class Source
                 settings.rangeSetBytesMax,
                 starts(settings),
                 settings.handOverFrom,
-                settings.handOverTo == null ? null : new Publisher(settings.handOverTo, settings.topic));
+                settings.handOverTo == null ? null : new Publisher(settings.handOverTo, settings.topic),
+                settings.marks);
         return new DataStreamScanProvider() {
             @Override
             public DataStream<RowData> produceDataStream(ProviderContext provider, StreamExecutionEnvironment env) {

@@ -11,6 +11,7 @@ import org.apache.flink.api.common.state.ListState;
 import org.apache.flink.api.common.state.ListStateDescriptor;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.core.fs.FileSystem;
 import org.apache.flink.core.fs.Path;
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.metrics.MetricGroup;
@@ -57,7 +58,8 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
             long rangeSetBytesMax,
             Starts starts,
             String handOverFrom,
-            Publisher publisher)
+            Publisher publisher,
+            String[] marks)
             implements java.io.Serializable {}
 
     private final Plan plan;
@@ -135,6 +137,7 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
         if (getOperatorConfig().isUnalignedCheckpointsEnabled()) {
             throw new IllegalStateException(Source.UNALIGNED);
         }
+        leaveMarks();
         metrics = getMetricGroup().addGroup("isolane");
         rows = metrics.counter("rows");
         doubles = metrics.counter("doubles");
@@ -151,6 +154,19 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
         if (plan.watermark != null) {
             watermarks = new Watermarks(plan.watermark, this::getMetricGroup, new Emitter());
             tickLater();
+        }
+    }
+
+    private void leaveMarks() throws IOException {
+        for (String mark : plan.marks) {
+            Path path = new Path(mark);
+            FileSystem fs = path.getFileSystem();
+            try {
+                fs.mkdirs(path.getParent());
+                fs.create(path, FileSystem.WriteMode.OVERWRITE).close();
+            } catch (IOException error) {
+                throw new IOException("the sink's folder cannot be written: " + mark + ": " + error.getMessage(), error);
+            }
         }
     }
 

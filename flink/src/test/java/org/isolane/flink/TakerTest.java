@@ -54,6 +54,7 @@ class TakerTest {
     private long bytesMax = 1 << 20;
     private WatermarkStrategy<RowData> watermark;
     private Options.SetApart setApart = Options.SetApart.ROW;
+    private String[] marks = {};
 
     /** A subtask of the operator. */
     private final class Subtask extends KeyedOneInputStreamOperatorTestHarness<String, Piece, RowData> {
@@ -96,7 +97,8 @@ class TakerTest {
         String[] clusters = {"normal", "failover"};
         Publisher publisher = new Publisher(folder.toString(), "a.b.c.1f");
         return new Taker(new Taker.Plan(
-                clusters, "a.b.c.1f", "lines", new Lines(), new int[] {0}, COLUMNS, setApart, watermark, bytesMax, new Told(), from, publisher));
+                clusters, "a.b.c.1f", "lines", new Lines(), new int[] {0}, COLUMNS, setApart, watermark, bytesMax, new Told(), from, publisher,
+                marks));
     }
 
     /** Of one job: only then do subtasks find one another's parts. */
@@ -161,6 +163,19 @@ class TakerTest {
                     Exception.class, () -> subtask.processElement(new StreamRecord<>(piece(il('e', A, 0, 4), 1, 2, 7, "bad"))));
             assertTrue(error.getMessage().contains("cluster failover, partition 2, offset 7"), error.getMessage());
         }
+    }
+
+    @Test
+    void marksAreThereBeforeAnythingIsTakenAndAFolderThatCannotBeWrittenFailsTheJob() throws Exception {
+        Path mark = folder.resolve("out/a/.isolane-a.b.c@1");
+        marks = new String[] {mark.toUri().toString()};
+        for (int again = 0; again < 2; again++) {
+            alone().close();
+            assertEquals(0, Files.size(mark));
+        }
+        marks = new String[] {mark.resolve("below-a-file").toUri().toString()};
+        Exception error = assertThrows(Exception.class, this::alone);
+        assertTrue(error.getMessage().contains("the sink's folder cannot be written: " + marks[0]), error.getMessage());
     }
 
     /** Every sequence of the vectors, through the operator, from and to hand-over objects. */
