@@ -3,7 +3,6 @@ package org.isolane.flink;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -32,8 +31,6 @@ import org.apache.flink.table.connector.source.abilities.SupportsReadingMetadata
 import org.apache.flink.table.connector.source.abilities.SupportsWatermarkPushDown;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.types.DataType;
-import org.apache.kafka.clients.consumer.OffsetResetStrategy;
-import org.apache.kafka.common.TopicPartition;
 
 /** The table: a stock Kafka source per cluster, their union, keyed by source, and the {@link Taker} behind it. */
 class Source
@@ -220,14 +217,7 @@ class Source
         if (settings.begin == null) {
             return settings.startup == Options.Startup.EARLIEST ? OffsetsInitializer.earliest() : OffsetsInitializer.latest();
         }
-        Map<TopicPartition, Long> offsets = new HashMap<>();
-        settings.begin.positions.forEach((place, position) -> {
-            if (place.cluster() == cluster.number()) {
-                offsets.put(new TopicPartition(settings.topic, place.partition()), position.offset());
-            }
-        });
-        // Of a partition that the object does not name nothing was taken.
-        return OffsetsInitializer.offsets(offsets, OffsetResetStrategy.EARLIEST);
+        return HandOverOffsets.of(settings.begin, settings.topic, cluster.number());
     }
 
     @Override

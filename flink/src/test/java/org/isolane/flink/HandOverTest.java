@@ -8,6 +8,10 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import org.apache.flink.connector.kafka.source.split.KafkaPartitionSplit;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.Uuid;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -39,6 +43,16 @@ class HandOverTest {
         assertEquals(3, LastPlaces.count(positions));
         assertEquals(new LastPlaces.Seen(new HandOver.Place(0, 0), 16, 1_795_420_800_000L), LastPlaces.get(positions, 0));
         assertEquals(29_900_123, object.horizonMinutes);
+    }
+
+    @Test
+    void aPartitionThatAnObjectDoesNotNameIsReadFromItsBeginningAndNobodyIsAsked() {
+        HandOver object = new HandOver();
+        object.positions.put(new HandOver.Place(0, 1), new HandOver.Position(7, 0, 0));
+        object.positions.put(new HandOver.Place(1, 0), new HandOver.Position(9, 0, 0));
+        List<TopicPartition> partitions = List.of(new TopicPartition("t", 0), new TopicPartition("t", 1));
+        Map<TopicPartition, Long> offsets = HandOverOffsets.of(object, "t", 0).getPartitionOffsets(partitions, null);
+        assertEquals(Map.of(partitions.get(0), KafkaPartitionSplit.EARLIEST_OFFSET, partitions.get(1), 7L), offsets);
     }
 
     @Test
