@@ -2,7 +2,8 @@
 # The engine (crates/flink) on a real Kafka and a real Flink, under load: TaskManager, JobManager, SQL Gateway and the
 # engine killed with -9 in turn, ROUNDS times; then a text changed, then its sinks, then stopped and resumed; then an older
 # checkpoint offered in place of the newest. Every record once, and never two copies of the job. Takes three to five minutes.
-# With HA=1 a ZooKeeper is there: then it is Flink that brings the job back, and nothing may be submitted.
+# With HA=1 a ZooKeeper is there: then it is Flink that brings the job back, and nothing may be submitted. With COMPACT=1 the files
+# of a checkpoint are put together: what a stop leaves hidden is shown, and the job goes on from its hand-over object.
 #   engine.sh WORK FLINK KAFKA EXTRA   as in run.sh
 #   KEEP                               the program that keeps the job: crates/flink/examples/keep.rs
 #   PYTHON                             a Python with pyarrow
@@ -15,12 +16,15 @@ KEY=a.b.c@000000000000001f ROOT=$WORK/flink STATE=$WORK/state; mkdir -p "$ROOT" 
 engine() { bg engine "$KEEP" 127.0.0.1:48083 127.0.0.1:48081 "$ROOT" "$STATE" "$WORK/wanted.json"; }
 # What is wanted: the text that crates/query writes for engine.sql, with another expression and with sinks packed otherwise, which
 # are other sinks as far as the engine knows.
-text() { jq --arg key "$KEY" '{($key): (. + {settings: [["execution.checkpointing.interval", "1 s"]]})}' "$HERE/engine.json" |
+text() { jq --arg key "$KEY" '{($key): (. + {settings: [["execution.checkpointing.interval", "1 s"]]})}' "$HERE/engine.json" | compacted |
   sed "s#@WORK@#$WORK#g; s#TRIM(name)#$1#g; s#ZSTD#$2#g"; }
+compacted() { if [ -z "${COMPACT:-}" ]; then cat; else
+  jq '.[].legs[0] |= (.sink_table |= rtrimstr(")") + ", '"'auto-compaction' = 'true'"')" | .hidden_in = "@WORK@/good")'; fi; }
 want() { "$@" >"$WORK/.wanted" && mv "$WORK/.wanted" "$WORK/wanted.json"; }
 stopped() { jq -n --arg key "$KEY" '{($key): null}'; }
 remembered() { jq -r "$@" "$STATE/$KEY.json"; }
 at() { [ "$(remembered .state.state)" = "$1" ]; }
+stands() { at idle && { [ -z "${COMPACT:-}" ] || [ "$(remembered .state.end)" = shown ]; }; }
 # Whether the job runs as it is wanted, in an attempt that is not $1, and has completed a checkpoint since it began.
 runs() { local job; job=$(remembered .state.attempt.job); at running && [ "$job" != "${1:-}" ] &&
   [ "$(remembered -Sc .state.attempt.text)" = "$(jq -Sc --arg key "$KEY" '.[$key]' "$WORK/wanted.json")" ] &&
@@ -65,7 +69,7 @@ say "a sink is changed; runs after $TOOK: $(remembered -c '[.state.attempt.begin
 chk() { ls -d "$ROOT/$KEY/$(remembered .state.attempt.epoch)/$(job)"/chk-*; }
 older() { rm -rf "$WORK/older"; cp -r "$(chk)" "$WORK/older" && [ -f "$WORK/older/_metadata" ]; }
 until_ok "a checkpoint to keep" 20 older; PLACE=$(chk)
-want stopped; took "stopped" 120 at idle; say "stopped after $TOOK: $(remembered -c '[.state.end, .mark]')"
+want stopped; took "stopped" 120 stands; say "stopped after $TOOK: $(remembered -c '[.state.end, .mark]')"
 NEWEST=$(remembered .mark.path | sed 's#^file:/*#/#'); mv "$NEWEST" "$WORK/newest"; mv "$WORK/older" "$PLACE"
 want text "UPPER(name)" SNAPPY; refused() { remembered .problem | grep -q "is known"; }
 took "the refusal" 60 refused; say "an older checkpoint in place of the newest: $(remembered .problem)"
@@ -74,7 +78,7 @@ mv "$WORK/newest" "$NEWEST"; took "resumed" 120 runs; say "the newest is put bac
 wait "$OFFER"; say "offered: $(cat "$WORK/offered.json")"
 ln -sfn "$ROOT/$KEY/hand-over" "$WORK/hand-over"
 took "all rows" 160 "$PYTHON" "$HERE/verify.py" "$WORK" "$WORK/offered.json" wait
-want stopped; took "stopped" 120 at idle
+want stopped; took "stopped" 120 stands
 kill $COPIES || true; say "most copies at once: $(sort -n "$WORK/copies" | tail -1)"; [ "$(sort -n "$WORK/copies" | tail -1)" = 1 ]
 "$PYTHON" "$HERE/verify.py" "$WORK" "$WORK/offered.json"
 say "done"
