@@ -122,16 +122,17 @@ fn print(account: &Account) {
 fn leg_row(leg: &admin::ledger::LegBalance) -> Vec<String> {
     let fates = &leg.fates;
     let numbers = [
-        leg.commit,
-        fates.delivered,
-        fates.filtered,
-        fates.in_quarantine(),
-        fates.late,
-        fates.doubles,
-        leg.in_flight,
-        leg.missing,
+        Some(leg.commit),
+        Some(fates.delivered),
+        leg.counted(fates.filtered),
+        Some(fates.in_quarantine()),
+        leg.counted(fates.late),
+        leg.counted(fates.doubles),
+        Some(leg.in_flight),
+        Some(leg.missing),
     ];
-    std::iter::once(leg.leg.clone()).chain(numbers.iter().map(u64::to_string)).collect()
+    let texts = numbers.map(|number| number.map_or_else(|| "-".to_owned(), |number| number.to_string()));
+    std::iter::once(leg.leg.clone()).chain(texts).collect()
 }
 
 fn print_verified(verified: &Verified) {

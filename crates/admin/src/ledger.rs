@@ -108,6 +108,9 @@ pub struct LegBalance {
     pub commit: u64,
     /// Records per fate, and removed doubles.
     pub fates: FateCounts,
+    /// Whether its job runs on Flink, where of the fates only delivered and quarantined records are counted.
+    #[serde(default)]
+    pub on_flink: bool,
     /// Bytes of bodies delivered.
     pub delivered_bytes: u64,
     /// Positions beside the journal's ends.
@@ -258,6 +261,7 @@ pub fn balance(
         leg: leg.to_owned(),
         commit: report.map_or(0, |report| report.commit),
         fates: report.map(|report| report.fates).unwrap_or_default(),
+        on_flink: report.is_some_and(|report| report.job.is_some()),
         delivered_bytes: report.map_or(0, |report| report.delivered_bytes),
         positions: positions(report, ends),
         taken: taken.values().map(Ranges::total).sum(),
@@ -281,6 +285,11 @@ pub fn balance(
 }
 
 impl LegBalance {
+    /// A number of records that only the embedded engine counts.
+    pub fn counted(&self, records: u64) -> Option<u64> {
+        (!self.on_flink).then_some(records)
+    }
+
     fn name_missing(&mut self, source: SourceId, name: &str, open: &Ranges, room: &mut usize) {
         let ranges: Vec<Range> = open.as_slice().iter().take(*room).copied().collect();
         *room -= ranges.len();
@@ -318,7 +327,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
-    use stream::facts::Position;
+    use stream::facts::{FlinkJob, JobState, Position};
 
     const HERE: Place = Place { cluster: 0, partition: 0 };
 
@@ -377,7 +386,18 @@ mod tests {
     fn nothing_is_lost_when_all_is_taken() {
         let sum = balanced(&[fact(1, 100, &[])], &report(10, &[(1, &[(0, 100)])]), &[end(0, 10)]);
         assert_eq!((sum.in_flight, sum.missing, sum.ahead, sum.taken), (0, 0, 0, 100));
-        assert_eq!((sum.fates.delivered, sum.fates.doubles), (7, 2));
+        assert_eq!((sum.fates.delivered, sum.counted(sum.fates.doubles)), (7, Some(2)));
+        let job = FlinkJob {
+            state: JobState::Running,
+            leg: None,
+            object: None,
+            attempt: None,
+            checkpoint: None,
+            lag_records: None,
+        };
+        let on_flink = LegReport { job: Some(job), ..report(10, &[(1, &[(0, 100)])]) };
+        let sum = balanced(&[fact(1, 100, &[])], &on_flink, &[end(0, 10)]);
+        assert_eq!((sum.fates.delivered, sum.counted(sum.fates.doubles)), (7, None), "nobody counts them there");
     }
 
     #[test]

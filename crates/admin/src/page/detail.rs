@@ -163,8 +163,11 @@ fn leg_row(leg: &LegBalance) -> Markup {
         tr {
             td { span.id { (leg.leg) } @if let Some(failure) = &leg.failure { span.failure { (failure) } } }
             td.n { (format::count(leg.commit)) }
-            @for value in [fates.delivered, fates.filtered, fates.in_quarantine(), fates.late, fates.dropped, fates.doubles] {
-                td.n { (format::count(value)) }
+            @for value in [
+                Some(fates.delivered), leg.counted(fates.filtered), Some(fates.in_quarantine()), leg.counted(fates.late),
+                leg.counted(fates.dropped), leg.counted(fates.doubles),
+            ] {
+                td.n { (value.map_or_else(|| "–".to_owned(), format::count)) }
             }
             td.n { (format::bytes(leg.taken)) }
             td.n { (format::bytes(leg.in_flight)) }
