@@ -223,7 +223,10 @@ impl Keeper {
 
     fn remember_what_was(&mut self) -> io::Result<()> {
         match read_all(self.settings.disk.as_ref(), &self.file()) {
-            Ok(bytes) => self.memory = serde_json::from_slice(&bytes).map_err(io::Error::other)?,
+            Ok(bytes) => {
+                self.memory = serde_json::from_slice(&bytes).map_err(io::Error::other)?;
+                self.memory.problem.iter().for_each(|problem| warn!(job = %self.key, problem, "the job"));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -362,7 +365,11 @@ impl Keeper {
         let epoch = self.memory.attempt().map_or(0, |attempt| attempt.epoch);
         let done = match action {
             Action::Wait => return Ok(()),
-            Action::Forget => return self.forget(),
+            Action::Forget => return self.forget().await,
+            Action::Unmark(folders) => {
+                self.unmark(folders.clone()).await;
+                return Ok(());
+            }
             Action::Prepare(text) => {
                 self.prepare(text).await;
                 return Ok(());
@@ -387,16 +394,22 @@ impl Keeper {
         Ok(())
     }
 
-    fn forget(&self) -> io::Result<()> {
-        let folders = self.memory.attempt().map(|last| last.text.hidden_in()).unwrap_or_default();
-        // One that stays keeps a job of another stream from showing its files there, and is named then.
-        folders.iter().for_each(|folder| drop(self.settings.disk.remove(&statements::mark(folder, &self.key))));
+    async fn forget(&self) -> io::Result<()> {
         let file = self.file();
         if self.settings.disk.exists(&file) {
             self.settings.disk.remove(&file)?;
             self.settings.disk.sync_dir(&self.settings.state_dir)?;
         }
+        // Last, as nothing can be shown without them.
+        self.unmark(self.memory.attempt().map(|last| last.text.hidden_in()).unwrap_or_default()).await;
         Ok(())
+    }
+
+    /// One that cannot be removed keeps another job from showing files there, and is named then.
+    async fn unmark(&self, folders: Vec<PathBuf>) {
+        let (disk, key) = (self.settings.disk.clone(), self.key.clone());
+        let all = move || folders.iter().for_each(|folder| drop(disk.remove(&statements::mark(folder, &key))));
+        drop(tokio::task::spawn_blocking(all).await);
     }
 
     async fn prepare(&mut self, text: &Text) {

@@ -48,6 +48,8 @@ pub enum Action {
     Cancel(Id),
     /// Show the files that it has committed and left hidden in these folders.
     Show(Vec<PathBuf>),
+    /// Remove its marks from these folders: it has nothing there any more.
+    Unmark(Vec<PathBuf>),
     /// Forget the job: there is nothing left to do for it.
     Forget,
 }
@@ -62,6 +64,7 @@ impl fmt::Display for Action {
             Action::Stop(job, _) => write!(f, "stop {job} with a savepoint"),
             Action::Cancel(job) => write!(f, "cancel {job}"),
             Action::Show(_) => f.write_str("show the files that it left hidden"),
+            Action::Unmark(_) => f.write_str("remove its marks"),
             Action::Forget => f.write_str("forget"),
         }
     }
@@ -309,7 +312,8 @@ impl Step<'_> {
         match &self.seen.answer {
             Some(Answer::Shown) => {
                 (self.memory.failures, self.memory.problem) = (0, None);
-                self.idle(last, End::Shown, None)
+                let (memory, _) = self.idle(last, End::Shown, None);
+                (memory, Action::Unmark(last.text.hidden_in()))
             }
             Some(Answer::Failed(cause)) => {
                 self.put_off(Some(cause.clone()));
@@ -322,13 +326,13 @@ impl Step<'_> {
 
     /// Forgets the job, once what it has left hidden is shown: all of it is committed, and nobody goes on from its state any more.
     fn remove(self, last: &Attempt, end: End) -> (Memory, Action) {
-        let is_shown = end == End::Shown || self.seen.answer == Some(Answer::Shown);
-        match &self.seen.retained {
-            _ if is_shown || !last.text.hides() => self.stay(Action::Forget),
+        match (end, &self.seen.retained) {
+            _ if end == End::Shown || !last.text.hides() => self.stay(Action::Forget),
+            (End::Showing, _) => self.show(last),
             // Without a checkpoint it has committed nothing.
-            Some(None) if self.memory.mark.is_none() => self.stay(Action::Forget),
-            None if self.memory.mark.is_none() => self.stay(Action::Wait),
-            _ => self.show(last),
+            (_, Some(None)) if self.memory.mark.is_none() => self.stay(Action::Forget),
+            (_, None) if self.memory.mark.is_none() => self.stay(Action::Wait),
+            _ => self.idle(last, End::Showing, None),
         }
     }
 

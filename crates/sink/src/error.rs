@@ -61,10 +61,10 @@ pub enum SinkError {
         .0.display()
     )]
     Unmarked(PathBuf),
-    /// A job of another stream has its files put together in the same folder. Needs a person.
+    /// Another job has its files put together in the same folder. Needs a person.
     #[error(
-        "{} says that a job of another stream writes into this folder: give each stream a folder of its own; if that stream was \
-         deleted, remove the file",
+        "{} says that another job has its files put together in this folder too: give each sink a folder of its own; when both jobs \
+         stand still (or the engine role has forgotten that one), remove the file",
         .0.display()
     )]
     Shared(PathBuf),

@@ -78,10 +78,10 @@ pub enum End {
     Gone,
     /// It stopped with a savepoint, and all its sinks have committed.
     Clean,
-    /// So it did, and what its sinks had left hidden is being shown. The state that Flink kept names those files and cannot be
-    /// restored any more: whatever goes on does so from the hand-over object.
+    /// So it did, or it is not wanted any more, and what its sinks had left hidden is being shown. The state that Flink kept names those
+    /// files and cannot be restored any more: whatever goes on does so from the hand-over object.
     Showing,
-    /// So it did, and that is shown.
+    /// That is shown.
     Shown,
 }
 

@@ -77,6 +77,8 @@ struct World {
     hidden: BTreeMap<u64, (u64, u64)>,
     /// Those that the engine has shown: no state that names them can be restored.
     shown: BTreeSet<u64>,
+    /// Whether the job's mark is in its folder: without it nothing is shown.
+    is_marked: bool,
     is_forgotten: bool,
 }
 
@@ -123,6 +125,7 @@ impl World {
             delivered: BTreeMap::new(),
             hidden: BTreeMap::new(),
             shown: BTreeSet::new(),
+            is_marked: false,
             is_forgotten: false,
         }
     }
@@ -220,7 +223,8 @@ impl World {
     fn act(&mut self, action: Action) {
         match action {
             Action::Wait => {}
-            Action::Forget => self.is_forgotten = true,
+            Action::Unmark(_) => self.is_marked = false,
+            Action::Forget => (self.is_forgotten, self.is_marked) = (true, false),
             Action::Prepare(text) if self.gateway_is_up && is_refused(&text) => {
                 self.answer = Some(Answer::Refused("no such column".into()));
             }
@@ -257,8 +261,9 @@ impl World {
     /// All, or a part before the disk fails.
     fn show(&mut self) {
         assert!(!self.jobs.values().any(|job| job.status.is_alive()), "a job still writes\n{}", self.log.join("\n"));
-        let fails = self.faults && self.chance(0.3);
-        for _ in 0..if fails { 1 } else { self.hidden.len() } {
+        let fails = !self.is_marked || (self.faults && self.chance(0.3));
+        let share = if fails { usize::from(self.is_marked) } else { self.hidden.len() };
+        for _ in 0..share {
             let Some((file, range)) = self.hidden.pop_first() else { break };
             self.shown.insert(file);
             self.delivered.insert(file, range);

@@ -203,7 +203,8 @@ fn what_a_job_left_hidden_is_shown_before_anybody_else_goes_on() {
             assert_eq!(next(&showing, &wanted, &gone, 1_000_000).1, show, "{wanted:?}");
         }
         let shown = Seen { answer: Some(Answer::Shown), ..object.clone() };
-        assert_eq!(end(&next(&showing, &wanted, &shown, 1_000_000).0), Some(End::Shown));
+        let (after, action) = next(&showing, &wanted, &shown, 1_000_000);
+        assert_eq!((end(&after), action), (Some(End::Shown), Action::Unmark(vec!["/out".into()])));
     }
     // What fails is tried again, ever more rarely.
     let failed = Seen { answer: Some(Answer::Failed("no".into())), ..object.clone() };
@@ -256,21 +257,24 @@ fn without_the_savepoints_object_its_own_state_goes_on_and_shows_them() {
 #[test]
 fn what_a_job_left_hidden_is_shown_before_it_is_forgotten_however_it_ended() {
     let nothing = seen(Some(vec![]));
-    for ended in [End::Open, End::Gone, End::Clean, End::Showing] {
+    let late = TURN_UP_MS + 1_000_000;
+    let remove = |memory: &Memory, seen: &Seen| next(memory, &Wanted::Removed, seen, late);
+    for ended in [End::Open, End::Gone, End::Clean] {
         let (memory, _) = hides(ended);
-        let late = TURN_UP_MS + 1_000_000;
-        let (after, action) = next(&memory, &Wanted::Removed, &nothing, late);
-        assert_eq!((after, action), (memory.clone(), Action::Show(vec!["/out".into()])), "{ended:?}");
-        let shown = Seen { answer: Some(Answer::Shown), ..nothing.clone() };
-        assert_eq!(next(&memory, &Wanted::Removed, &shown, late).1, Action::Forget);
-        let failed = Seen { answer: Some(Answer::Failed("no".into())), ..nothing.clone() };
-        assert_eq!(next(&memory, &Wanted::Removed, &failed, late).1, Action::Wait);
+        let (after, action) = remove(&memory, &nothing);
+        assert_eq!((end(&after), action), (Some(End::Showing), Action::Wait), "{ended:?}");
         // It never came to a checkpoint.
         let unborn = Memory { mark: None, ..memory };
         let unknown = Seen { retained: None, ..nothing.clone() };
-        assert_eq!(next(&unborn, &Wanted::Removed, &unknown, late).1, Action::Wait);
-        assert_eq!(next(&unborn, &Wanted::Removed, &nothing, late).1, Action::Forget);
+        assert_eq!(remove(&unborn, &unknown).1, Action::Wait);
+        assert_eq!(remove(&unborn, &nothing).1, Action::Forget);
     }
+    let showing = hides(End::Showing).0;
+    assert_eq!(remove(&showing, &nothing), (showing.clone(), Action::Show(vec!["/out".into()])));
+    let failed = Seen { answer: Some(Answer::Failed("no".into())), ..nothing.clone() };
+    assert_eq!(remove(&showing, &failed).1, Action::Wait);
+    let shown = Seen { answer: Some(Answer::Shown), ..nothing.clone() };
+    assert_eq!(end(&remove(&showing, &shown).0), Some(End::Shown));
     assert_eq!(next(&hides(End::Shown).0, &Wanted::Removed, &nothing, 1_000_000).1, Action::Forget);
     assert_eq!(next(&hides(End::Gone).0, &Wanted::Stopped, &nothing, 1_000_000).1, Action::Wait);
 }

@@ -28,7 +28,7 @@ pub const FILES_KEY: &str = "isolane.files";
 /// may write there meanwhile.
 ///
 /// # Errors
-/// The mark is not there, or that of another stream is too; the disk fails; or a file that was put together cannot be read:
+/// The mark is not there, or that of another job is too; the disk fails; or a file that was put together cannot be read:
 /// then nobody knows what is in it, and nothing is shown.
 pub fn show(disk: &dyn Disk, mark: &Path) -> Result<(), SinkError> {
     mark.symlink_metadata().map_err(|cause| match cause.kind() {
@@ -42,10 +42,9 @@ pub fn show(disk: &dyn Disk, mark: &Path) -> Result<(), SinkError> {
     hour_folders(disk, root)?.iter().try_for_each(|folder| show_in(disk, folder))
 }
 
-/// Whether a name is the mark of another stream's job. That of an earlier life of the same one has been shown before.
+/// Whether a name is the mark of another job. A job's is removed when all that it has left is shown.
 fn is_of_another(name: &str, mark: &Path) -> bool {
-    let own = mark.file_name().and_then(|own| own.to_str()?.split_once('@')).map(|(stream, _)| stream);
-    name.starts_with(MARK) && name.split_once('@').map(|(stream, _)| stream) != own
+    name.starts_with(MARK) && mark.file_name() != Some(name.as_ref())
 }
 
 fn show_in(disk: &dyn Disk, folder: &Path) -> Result<(), SinkError> {
@@ -171,13 +170,12 @@ mod tests {
         let error = show(&RealDisk, &mark).unwrap_err().to_string();
         assert!(error.contains("mount the folder here"), "{error}");
         assert_eq!(names(&hour), [".uncompacted-part-x-0-0"]);
-        for name in [".isolane-a.b.c@1", ".isolane-a.b.c@0.files"] {
-            fs::write(mark.with_file_name(name), "").unwrap();
-        }
-        fs::write(mark.with_file_name(".isolane-a.b.d@1"), "").unwrap();
+        fs::write(&mark, "").unwrap();
+        let other = mark.with_file_name(".isolane-a.b.c@1.files");
+        fs::write(&other, "").unwrap();
         let error = show(&RealDisk, &mark).unwrap_err().to_string();
-        assert!(error.contains(".isolane-a.b.d@1 says"), "{error}");
-        fs::remove_file(mark.with_file_name(".isolane-a.b.d@1")).unwrap();
+        assert!(error.contains(".isolane-a.b.c@1.files says"), "{error}");
+        fs::remove_file(&other).unwrap();
         show(&RealDisk, &mark).unwrap();
         assert_eq!(names(&hour), ["part-x-0-0"]);
     }

@@ -1,5 +1,5 @@
-"""Holds the files of a stream that was deleted while records flowed and created again at once against what its second life was
-offered: those records once, none twice, none hidden; says what differs."""
+"""Holds the files of a stream that was deleted and created again at once against what both its lives were offered: each record
+once, none hidden; says what differs."""
 import collections, glob, json, os, sys
 import pyarrow.parquet
 
@@ -13,5 +13,5 @@ bad = {
     "missing": len(want - ids.keys()), "twice": sum(1 for count in ids.values() if count > 1),
     "hidden": sum(os.path.basename(f).startswith(".uncompacted-") for f in found),
 }
-print(f"{len(want)} rows of the second life, {len(ids)} in all, in {len(files)} files: {bad}")
+print(f"{len(want)} rows of both lives offered, {len(ids)} in {len(files)} files: {bad}")
 sys.exit(1 if any(bad.values()) else 0)

@@ -134,6 +134,7 @@ impl World {
                 }
             },
         };
+        self.is_marked |= status == Status::Running;
         let (newest_path, pending) = (None, Vec::new());
         let job = Running { position, newest, newest_path, status, pending, hidden, stop: None, attempt };
         self.jobs.insert(job.attempt.job, job);

@@ -23,11 +23,11 @@ final class CopiedRow extends BlankRow {
     record Factory(BulkWriter.Factory<RowData> rows, int provenance) implements BulkWriter.Factory<RowData> {
         @Override
         public BulkWriter<RowData> create(FSDataOutputStream out) throws IOException {
-            return new Writer(rows.create(out), out, provenance);
+            return new Writer(rows.create(out), provenance);
         }
     }
 
-    private record Writer(BulkWriter<RowData> rows, FSDataOutputStream out, int provenance) implements BulkWriter<RowData> {
+    private record Writer(BulkWriter<RowData> rows, int provenance) implements BulkWriter<RowData> {
         @Override
         public void addElement(RowData row) throws IOException {
             Path file = FileRow.file(row, provenance);
@@ -56,8 +56,6 @@ final class CopiedRow extends BlankRow {
         @Override
         public void finish() throws IOException {
             rows.finish();
-            // A checkpoint counts on the file, and its parts are removed for it: Flink renames, but does not sync.
-            out.sync();
         }
     }
 }

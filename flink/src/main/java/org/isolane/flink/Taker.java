@@ -163,7 +163,10 @@ final class Taker extends AbstractStreamOperator<RowData> implements OneInputStr
             FileSystem fs = path.getFileSystem();
             try {
                 fs.mkdirs(path.getParent());
-                fs.create(path, FileSystem.WriteMode.OVERWRITE).close();
+                // One that somebody else has made serves too.
+                if (!fs.exists(path)) {
+                    fs.create(path, FileSystem.WriteMode.OVERWRITE).close();
+                }
             } catch (IOException error) {
                 throw new IOException("the sink's folder cannot be written: " + mark + ": " + error.getMessage(), error);
             }

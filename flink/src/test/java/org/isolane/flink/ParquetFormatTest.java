@@ -16,22 +16,13 @@ import java.util.ServiceLoader;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.stream.Stream;
-import org.apache.flink.api.common.serialization.BulkWriter;
 import org.apache.flink.configuration.CheckpointingOptions;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.RestartStrategyOptions;
-import org.apache.flink.core.fs.FSDataOutputStream;
 import org.apache.flink.runtime.testutils.MiniClusterResourceConfiguration;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.table.api.StatementSet;
 import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
-import org.apache.flink.table.data.GenericRowData;
-import org.apache.flink.table.data.RowData;
-import org.apache.flink.table.data.StringData;
-import org.apache.flink.table.types.logical.IntType;
-import org.apache.flink.table.types.logical.LogicalType;
-import org.apache.flink.table.types.logical.RowType;
-import org.apache.flink.table.types.logical.VarCharType;
 import org.apache.flink.test.junit5.MiniClusterExtension;
 import org.apache.flink.types.Row;
 import org.apache.flink.util.CloseableIterator;
@@ -115,49 +106,6 @@ class ParquetFormatTest {
             each.forEachRemaining(rows::add);
         }
         return rows;
-    }
-
-    /** A file in memory that knows how many of its bytes are durable. */
-    private static final class Disk extends FSDataOutputStream {
-        private long length;
-        private long durable;
-
-        @Override
-        public long getPos() {
-            return length;
-        }
-
-        @Override
-        public void write(int one) {
-            length++;
-        }
-
-        @Override
-        public void write(byte[] bytes, int from, int count) {
-            length += count;
-        }
-
-        @Override
-        public void flush() {}
-
-        @Override
-        public void sync() {
-            durable = length;
-        }
-
-        @Override
-        public void close() {}
-    }
-
-    @Test
-    void aFileIsDurableBeforeItsCheckpointCountsOnIt() throws Exception {
-        RowType type = RowType.of(new LogicalType[] {new IntType(), new VarCharType()}, new String[] {"id", "il"});
-        Disk disk = new Disk();
-        BulkWriter<RowData> writer = ParquetFile.factory(type, 1, true, Map.of()).create(disk);
-        writer.addElement(GenericRowData.of(1, StringData.fromString("e" + source(0) + ".0.a.0")));
-        writer.finish();
-        assertTrue(disk.length > 0, "nothing was written");
-        assertEquals(disk.length, disk.durable);
     }
 
     @Test
