@@ -51,11 +51,11 @@ if leave; then say "the other engine would have begun from nothing"; exit 1; fi
 grep -q hand-over "$WORK/refused.txt"; say "refused: $(cat "$WORK/refused.txt")"
 "$ISOLANE" stream set "$ID" suspended=false; until_ok "the job again" 160 is_running
 more() { sed "s/\"id\": /&$1/" "$WORK/lines" >"$WORK/more"; "$ISOLANE" send "$ID" "$WORK/more" >/dev/null; cat "$WORK/more" >>"$WORK/offered"; }
-more 5; taken() { ledger; jq -e '.legs | map(.in_flight) | add == 0' "$WORK/ledger.json"; }; until_ok "more rows" 120 taken
+more 5; taken() { ledger; jq -e --argjson all "$(stat -c %s "$WORK/offered")" '.collected.acknowledged == $all and (.legs | map(.in_flight) | add == 0)' "$WORK/ledger.json"; }; until_ok "more rows" 120 taken
 # As if it had still to be put together: the stop must show it.
 BACK=$(find "$WORK/out/$ID/files" -name 'compacted-*' | head -1); mv "$BACK" "$(dirname "$BACK")/.uncompacted-part-again-0-0"
 "$ISOLANE" stream delete "$ID"; "$ISOLANE" stream create --file "$WORK/stream.json" 2>/dev/null; more 6
-until_ok "the second life" 240 is_running; say "deleted while records flow, and created again: $(find "$WORK/engine/jobs" -name '*.json' | wc -l) jobs are remembered"
+until_ok "the second life" 240 is_running; say "deleted, and created again at once: $(find "$WORK/engine/jobs" -name '*.json' | wc -l) jobs are remembered"
 whole() { "$PYTHON" "$HERE/again.py" "$WORK" "$WORK/offered"; }; until_ok "its rows" 120 whole; whole
 "$ISOLANE" stream set "$ID" suspended=true; until_ok "idle jobs" 120 stand
 "$ISOLANE" stream delete "$ID"; stopped() { [ "$(rest /jobs/overview | jq '[.jobs[] | select(.state == "FINISHED")] | length')" = $((3 * JOBS)) ] && [ -z "$(ls "$WORK/engine/jobs")" ]; }
