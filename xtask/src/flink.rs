@@ -1,7 +1,8 @@
 //! `flink`: builds and tests the table connector in `flink/` with Maven, and says how long that took; part of `test`. The first
 //! run also downloads what Maven needs. `flink connector`, `flink sink`, `flink engine`, `flink hand-over`, `flink stream` and `flink switch` try the
-//! connector, its Kafka sink, the engine that keeps its jobs, a stream handed over between the embedded engine and Flink, and a
-//! stream that runs there (`LEGS=separate`: as two jobs), on a real Kafka and a real Flink: minutes each, not part of `test`.
+//! connector, its Kafka sink, the engine that keeps its jobs (`HA=1`: beside a ZooKeeper, `COMPACT=1`: files put together), a stream handed
+//! over between the embedded engine and Flink, and a stream that runs there (`LEGS=separate`: as two jobs), on a real Kafka and a real
+//! Flink: minutes each, not part of `test`.
 
 use std::fs;
 use std::path::Path;

@@ -32,7 +32,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   golden [jobs] [--check [--sample N]]
                     what Flink answers to the cases of xtask/flink/cases.txt, or to whole jobs on real data; writes or
                     checks the files in crates/query
-  flink [connector|sink|engine|hand-over|stream]
+  flink [connector|sink|engine|hand-over|stream|switch]
                     builds and tests the table connector for Flink with Maven; or tries it, its Kafka sink, the engine that
                     keeps its jobs, a hand-over, or a whole stream, on a real Kafka and a real Flink (not part of `test`)
   services fetch flink|kafka

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use stream::Incarnation;
 use stream::clock::Clock;
 use stream::disk::{SharedDisk, read_all, write_atomically};
 use stream::facts::JobState;
@@ -117,8 +118,9 @@ pub async fn serve(
 /// What is to become of one of the jobs that are known: it does not run before all of an earlier life of its stream are forgotten.
 fn order(wanted: &WantedJobs, known: &BTreeSet<JobKey>, key: &JobKey) -> Wanted {
     let order = wanted.get(key).cloned().unwrap_or(Wanted::Removed);
-    let is_earlier = |other: &&JobKey| other.stream == key.stream && other.incarnation != key.incarnation;
-    match known.iter().find(is_earlier) {
+    let first = JobKey { incarnation: Incarnation(0), leg: None, ..key.clone() };
+    let mut of_stream = known.range(first..).take_while(|other| other.stream == key.stream);
+    match of_stream.find(|other| other.incarnation != key.incarnation) {
         Some(other) if order.runs() => Wanted::After(other.clone()),
         _ => order,
     }
@@ -321,7 +323,7 @@ impl Keeper {
             {
                 true
             }
-            State::Fresh | State::Idle { .. } => matches!(wanted, Wanted::Run { .. }),
+            State::Fresh | State::Idle { .. } => wanted.runs(),
             State::Running { .. } | State::Stopping { .. } => false,
         };
         let before = if is_needed { self.retained().await } else { None };

@@ -2,9 +2,10 @@
 //! translated again.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use flink::job::LegText;
+use flink::retained::url;
 use flink::{JobKey, Places, Text, Wanted, WantedJobs};
 use journal::Topic;
 use query::leg::LegKey;
@@ -161,10 +162,6 @@ fn text(config: &StreamConfig, place: &Place, leg: Option<&str>) -> Result<Text,
         legs: written.legs.into_iter().map(leg).collect(),
         settings: vec![("execution.checkpointing.interval".to_owned(), interval)],
     })
-}
-
-fn url(path: &Path) -> String {
-    format!("file://{}", path.display())
 }
 
 #[cfg(test)]

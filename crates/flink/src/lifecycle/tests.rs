@@ -25,7 +25,7 @@ fn job(number: u8, status: Status, newest: u64) -> Job {
 }
 
 fn retained(number: u64) -> Option<Option<Retained>> {
-    Some(Some(Retained { checkpoint: checkpoint(number), hand_over: None }))
+    left(number, None)
 }
 
 fn seen(jobs: Option<Vec<Job>>) -> Seen {
